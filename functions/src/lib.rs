@@ -1,0 +1,16 @@
+//! The domain core: tuples, windows, watermarks, batches, partial aggregates and the functions
+//! that turn one into the other; plus the loop a worker runs.
+//!
+//! Nothing here knows a broker, a database or a cluster, and nothing but [`worker`] performs IO.
+
+pub mod batch;
+pub mod decode;
+pub mod function;
+pub mod ledger;
+pub mod partial;
+pub mod stream;
+pub mod time;
+pub mod tuple;
+pub mod watermark;
+pub mod window;
+pub mod worker;

@@ -1,0 +1,1 @@
+//! The loop a worker runs: pull an invocation, run the function, answer.

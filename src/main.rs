@@ -1,0 +1,2 @@
+//! The `windlass` command: one subcommand a file.
+fn main() {}
