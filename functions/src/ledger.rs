@@ -1,1 +1,355 @@
-//! ledger
+//! The settled seqs of one source, kept as `low` plus bitmap blocks above it.
+//!
+//! A source numbers its tuples without gaps from 0 or 1, so nearly all of the set is one run:
+//! `low` says where the run ends, and only what stands above a hole costs memory. Block `b` holds
+//! the seqs `b << 16 ..= b << 16 | 0xffff`, as a Roaring bitmap of their low 16 bits; that is also
+//! its stored form. Seq 0 has a bit of its own in block 0, because a source that numbers from 1
+//! never settles it and must not pay for that hole for ever.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use roaring::RoaringBitmap;
+
+const BLOCK_BITS: u32 = 16;
+const BLOCK_MASK: u64 = (1 << BLOCK_BITS) - 1;
+
+/// A block as it is stored: its number and its content, `None` when nothing is left above `low`.
+pub type StoredBlock = (u64, Option<Vec<u8>>);
+
+/// A stored block that cannot be read back.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "ledger block {number} is damaged: {reason}; restore the database from a backup or a replica"
+)]
+pub struct DamagedBlock {
+    /// The block's number.
+    pub number: u64,
+    /// What the bitmap reader said.
+    pub reason: String,
+}
+
+/// The settled seqs of one source.
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// Every seq in `1..low` is settled; at least 1.
+    low: u64,
+    blocks: BTreeMap<u64, RoaringBitmap>,
+    /// Blocks that changed since the last [`Settled::take_changes`].
+    touched: BTreeSet<u64>,
+}
+
+impl Settled {
+    /// The empty set.
+    pub fn new() -> Self {
+        Self {
+            low: 1,
+            ..Self::default()
+        }
+    }
+
+    /// The set as it was stored.
+    ///
+    /// # Errors
+    /// If a block's bytes are not a bitmap.
+    pub fn restore(low: u64, stored: &[(u64, Vec<u8>)]) -> Result<Self, DamagedBlock> {
+        let mut settled = Self::new();
+        settled.low = low.max(1);
+        for (number, bytes) in stored {
+            let block =
+                RoaringBitmap::deserialize_from(&bytes[..]).map_err(|error| DamagedBlock {
+                    number: *number,
+                    reason: error.to_string(),
+                })?;
+            settled.blocks.insert(*number, block);
+        }
+        Ok(settled)
+    }
+
+    /// Every seq in `1..low` is settled.
+    pub fn low(&self) -> u64 {
+        self.low
+    }
+
+    /// Whether `seq` is settled.
+    pub fn contains(&self, seq: u64) -> bool {
+        (seq != 0 && seq < self.low) || self.bit(seq)
+    }
+
+    fn bit(&self, seq: u64) -> bool {
+        self.blocks
+            .get(&(seq >> BLOCK_BITS))
+            .is_some_and(|block| block.contains((seq & BLOCK_MASK) as u32))
+    }
+
+    /// Settles `seq`; `false` if it was settled before.
+    pub fn insert(&mut self, seq: u64) -> bool {
+        self.insert_run(seq, 1)
+    }
+
+    /// Settles `first .. first + len` if none of them is settled; `false`, and no change, if any is.
+    pub fn insert_run(&mut self, first: u64, len: u64) -> bool {
+        debug_assert!(len > 0);
+        if first == self.low
+            && self
+                .blocks
+                .range((first >> BLOCK_BITS).max(1)..)
+                .next()
+                .is_none()
+            && (first > BLOCK_MASK || self.blocks.get(&0).is_none_or(|b| b.max() == Some(0)))
+        {
+            self.low += len;
+            return true;
+        }
+        let last = first + (len - 1);
+        if (first < self.low && last != 0) || !self.is_clear(first, last) {
+            return false;
+        }
+        let mut from = first;
+        loop {
+            let number = from >> BLOCK_BITS;
+            let to = last.min(from | BLOCK_MASK);
+            self.blocks
+                .entry(number)
+                .or_default()
+                .insert_range((from & BLOCK_MASK) as u32..=(to & BLOCK_MASK) as u32);
+            self.touched.insert(number);
+            if to == last {
+                break;
+            }
+            from = to + 1;
+        }
+        self.raise_low();
+        true
+    }
+
+    fn is_clear(&self, first: u64, last: u64) -> bool {
+        self.blocks
+            .range(first >> BLOCK_BITS..=last >> BLOCK_BITS)
+            .all(|(&number, block)| {
+                let base = number << BLOCK_BITS;
+                let from = (first.max(base) - base) as u32;
+                let to = (last.min(base | BLOCK_MASK) - base) as u32;
+                block.range_cardinality(from..=to) == 0
+            })
+    }
+
+    /// Moves `low` past what has become contiguous and drops the blocks it has passed.
+    fn raise_low(&mut self) {
+        while let Some(block) = self.blocks.get_mut(&(self.low >> BLOCK_BITS)) {
+            let number = self.low >> BLOCK_BITS;
+            let offset = (self.low & BLOCK_MASK) as u32;
+            if !block.contains(offset) {
+                break;
+            }
+            // The run that starts at `low` ends before the first hole.
+            let end = first_absent(block, offset);
+            self.low = (number << BLOCK_BITS) + u64::from(end);
+            let kept_zero = number == 0 && block.contains(0);
+            block.remove_range(0..end);
+            if kept_zero {
+                block.insert(0);
+            }
+            self.touched.insert(number);
+            if block.is_empty() {
+                self.blocks.remove(&number);
+            }
+            if u64::from(end) <= BLOCK_MASK {
+                break;
+            }
+        }
+    }
+
+    /// The blocks that changed since the last call, in their stored form.
+    pub fn take_changes(&mut self) -> Vec<StoredBlock> {
+        let low = self.low;
+        std::mem::take(&mut self.touched)
+            .into_iter()
+            .map(|number| {
+                let base = number << BLOCK_BITS;
+                if let Some(block) = self.blocks.get_mut(&number)
+                    && base < low
+                {
+                    // What `low` has passed needs no bit, but for seq 0.
+                    let kept_zero = number == 0 && block.contains(0);
+                    block.remove_range(0..(low - base).min(BLOCK_MASK + 1) as u32);
+                    if kept_zero {
+                        block.insert(0);
+                    }
+                }
+                let stored = self.blocks.get_mut(&number).and_then(|block| {
+                    block.optimize();
+                    (!block.is_empty()).then(|| {
+                        let mut bytes = Vec::with_capacity(block.serialized_size());
+                        block
+                            .serialize_into(&mut bytes)
+                            .expect("writing to memory cannot fail");
+                        bytes
+                    })
+                });
+                if stored.is_none() {
+                    self.blocks.remove(&number);
+                }
+                (number, stored)
+            })
+            .collect()
+    }
+}
+
+/// The first value from `from` up that `block` lacks; 65,536 if it lacks none.
+fn first_absent(block: &RoaringBitmap, from: u32) -> u32 {
+    let limit = BLOCK_MASK as u32 + 1;
+    let (mut low, mut high) = (from, limit);
+    // `from ..= x` is full exactly while its cardinality equals its length: bisect on that.
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if block.range_cardinality(from..=middle) == u64::from(middle - from) + 1 {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+/// The holes in a source's settled seqs, as inclusive runs between its lowest and its highest; a
+/// missing seq 0 is no hole, because sources may number from 1.
+///
+/// # Errors
+/// If a block's bytes are not a bitmap.
+pub fn gaps(low: u64, stored: &[(u64, Vec<u8>)]) -> Result<Vec<(u64, u64)>, DamagedBlock> {
+    let settled = Settled::restore(low, stored)?;
+    let mut expected = settled.low;
+    let mut gaps = Vec::new();
+    let mut started = settled.low > 1 || settled.contains(0);
+    for (&number, block) in &settled.blocks {
+        for offset in block {
+            let seq = (number << BLOCK_BITS) | u64::from(offset);
+            if seq < expected || seq == 0 {
+                continue;
+            }
+            if seq > expected && started {
+                gaps.push((expected, seq - 1));
+            }
+            started = true;
+            expected = seq + 1;
+        }
+    }
+    Ok(gaps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stored(changes: Vec<StoredBlock>, into: &mut BTreeMap<u64, Vec<u8>>) {
+        for (number, bytes) in changes {
+            match bytes {
+                Some(bytes) => into.insert(number, bytes),
+                None => into.remove(&number),
+            };
+        }
+    }
+
+    #[test]
+    fn a_source_that_numbers_from_one_keeps_no_blocks() {
+        let mut settled = Settled::new();
+        for seq in 1..200_000 {
+            assert!(settled.insert(seq));
+        }
+        assert_eq!(settled.low(), 200_000);
+        assert!(settled.take_changes().is_empty());
+        assert!(!settled.contains(0));
+    }
+
+    #[test]
+    fn a_source_that_numbers_from_zero_keeps_one_bit() {
+        let mut settled = Settled::new();
+        assert!(settled.insert_run(0, 1));
+        assert!(settled.insert_run(1, 99_999));
+        assert!(!settled.insert(0));
+        assert_eq!(settled.low(), 100_000);
+        let changes = settled.take_changes();
+        assert_eq!(changes.len(), 1);
+        assert!(changes[0].1.as_ref().unwrap().len() < 32);
+    }
+
+    #[test]
+    fn a_hole_is_filled_and_its_blocks_go() {
+        let mut settled = Settled::new();
+        assert!(settled.insert_run(1, 10));
+        assert!(settled.insert_run(12, 200_000));
+        assert_eq!(settled.low(), 11);
+        assert_eq!(settled.take_changes().len(), 4);
+        assert!(settled.insert(11));
+        assert_eq!(settled.low(), 200_012);
+        assert!(
+            settled
+                .take_changes()
+                .iter()
+                .all(|(_, bytes)| bytes.is_none())
+        );
+    }
+
+    #[test]
+    fn a_run_that_overlaps_changes_nothing() {
+        let mut settled = Settled::new();
+        assert!(settled.insert_run(5, 5));
+        assert!(!settled.insert_run(1, 5));
+        assert!(!settled.contains(1));
+        assert!(settled.insert_run(1, 4));
+        assert_eq!(settled.low(), 10);
+    }
+
+    #[test]
+    fn gaps_are_the_runs_between_lowest_and_highest() {
+        let mut settled = Settled::new();
+        settled.insert_run(1, 9);
+        settled.insert_run(12, 3);
+        settled.insert_run(70_000, 1);
+        let blocks: Vec<_> = settled
+            .take_changes()
+            .into_iter()
+            .filter_map(|(number, bytes)| bytes.map(|bytes| (number, bytes)))
+            .collect();
+        assert_eq!(
+            gaps(settled.low(), &blocks).unwrap(),
+            vec![(10, 11), (15, 69_999)]
+        );
+    }
+
+    #[test]
+    fn a_damaged_block_is_refused() {
+        assert!(Settled::restore(1, &[(0, vec![1, 2, 3])]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn it_equals_a_plain_set_and_survives_storage(
+            runs in prop::collection::vec((0u64..140_000, 1u64..3_000), 1..60),
+            restarts in prop::collection::vec(any::<bool>(), 60),
+        ) {
+            let mut model = BTreeSet::new();
+            let mut settled = Settled::new();
+            let mut database = BTreeMap::new();
+            for (&(first, len), &restart) in runs.iter().zip(&restarts) {
+                let fresh = (first..first + len).all(|seq| !model.contains(&seq));
+                prop_assert_eq!(settled.insert_run(first, len), fresh);
+                if fresh {
+                    model.extend(first..first + len);
+                }
+                if restart {
+                    stored(settled.take_changes(), &mut database);
+                    let blocks: Vec<_> = database.clone().into_iter().collect();
+                    settled = Settled::restore(settled.low(), &blocks).unwrap();
+                }
+            }
+            let low = settled.low();
+            prop_assert!((1..low).all(|seq| model.contains(&seq)));
+            prop_assert!(!model.contains(&low));
+            for seq in 0..150_000 {
+                prop_assert_eq!(settled.contains(seq), model.contains(&seq), "seq {}", seq);
+            }
+        }
+    }
+}
