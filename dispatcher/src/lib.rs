@@ -6,4 +6,5 @@
 
 pub mod broker;
 pub mod plan;
+pub mod shard;
 pub mod store;

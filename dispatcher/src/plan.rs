@@ -167,3 +167,12 @@ pub struct SourceRecord {
     /// Blocks of settled seqs at and above `low`.
     pub blocks: Vec<(u64, Vec<u8>)>,
 }
+
+/// The furthest that other shards of the stream have come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// The largest of their watermarks, ms UTC.
+    pub watermark: Option<i64>,
+    /// The largest of their `final_before`, ms UTC.
+    pub final_before: Option<i64>,
+}

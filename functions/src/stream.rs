@@ -97,3 +97,45 @@ impl Default for Stream {
         }
     }
 }
+
+impl Stream {
+    /// One tuple as a JSON object under the stream's field names, as a producer would publish it;
+    /// the amount as a string, so that no reader rounds it.
+    pub fn tuple_json(&self, source: &str, seq: u64, ts: i64, key: &str, amount: i64) -> Vec<u8> {
+        let mut object = serde_json::Map::new();
+        object.insert(self.fields.source.clone(), source.into());
+        object.insert(self.fields.seq.clone(), seq.into());
+        object.insert(self.fields.ts.clone(), ts.into());
+        object.insert(self.fields.key.clone(), key.into());
+        object.insert(
+            self.fields.value.clone(),
+            self.decimal(amount.into()).into(),
+        );
+        serde_json::Value::Object(object).to_string().into_bytes()
+    }
+
+    /// Minor units as a decimal: 12345 at scale 2 is `123.45`.
+    pub fn decimal(&self, minor: i128) -> String {
+        let scale = usize::from(self.scale);
+        if scale == 0 {
+            return minor.to_string();
+        }
+        let digits = format!("{:0width$}", minor.unsigned_abs(), width = scale + 1);
+        let (whole, fraction) = digits.split_at(digits.len() - scale);
+        let sign = if minor < 0 { "-" } else { "" };
+        format!("{sign}{whole}.{fraction}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minor_units_become_decimals() {
+        let stream = Stream::default();
+        assert_eq!(stream.decimal(12_345), "123.45");
+        assert_eq!(stream.decimal(-5), "-0.05");
+        assert_eq!(stream.decimal(0), "0.00");
+    }
+}

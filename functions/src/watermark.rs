@@ -269,10 +269,12 @@ impl Watermark {
                 >= self.times.idle_timeout_ms
     }
 
-    /// Raises `final_before`, and the watermark with it, to what another shard has reached.
-    pub fn follow(&mut self, final_before: i64) {
-        self.final_before = self.final_before.max(Some(final_before));
-        self.value = self.value.max(Some(final_before));
+    /// Raises both values to what other shards have reached; whether either rose.
+    pub fn follow(&mut self, value: Option<i64>, final_before: Option<i64>) -> bool {
+        let rises = value > self.value || final_before > self.final_before;
+        self.value = self.value.max(value);
+        self.final_before = self.final_before.max(final_before);
+        rises
     }
 }
 

@@ -1,0 +1,488 @@
+//! From a delivery to rows in the open slice: decode, recognise what was settled before, judge
+//! lateness, split by window.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use windlass_functions::decode::{self, BadRow};
+use windlass_functions::ledger::DamagedBlock;
+use windlass_functions::time::Now;
+use windlass_functions::tuple::Tuples;
+use windlass_functions::window;
+
+use super::{Action, Delivery, Pending, Shard};
+use crate::broker::QuarantineMessage;
+use crate::plan::{Outcome, OutcomeKind, OutcomeTuple, SourceRecord};
+
+/// What a quarantined message or outcome costs in memory beyond its text, bytes.
+const OUTCOME_BYTES: usize = 512;
+
+impl Shard {
+    /// Takes in one delivery. Must be called in the order of tags, and only while
+    /// [`Shard::wants_deliveries`].
+    pub fn deliver(&mut self, now: Now, delivery: Delivery) {
+        if delivery.redelivered {
+            self.open.tallies.redeliveries += 1;
+        } else {
+            self.watermark.release();
+        }
+        self.open.first_at_ms.get_or_insert(now.mono_ms);
+        self.scratch.clear();
+        let decoded = decode::decode(
+            &self.stream,
+            now.unix_ms,
+            delivery.content_type.as_deref(),
+            &delivery.body,
+            &mut self.open.dictionaries,
+            &mut self.scratch,
+        );
+        match decoded {
+            Ok(bad) => {
+                self.pending = Some(Pending {
+                    delivery,
+                    bad,
+                    outcomes: Default::default(),
+                    looked_up: false,
+                });
+                self.resume(now);
+            }
+            Err(undecodable) => {
+                self.open.tallies.undecodable += 1;
+                self.quarantine_message(&delivery, "undecodable", undecodable.0);
+                self.take_in(&delivery);
+            }
+        }
+    }
+
+    /// Answers [`Action::LoadSources`]: what the ledger has of them; those it lacks are new.
+    ///
+    /// # Errors
+    /// If a stored ledger block is damaged.
+    pub fn sources_loaded(
+        &mut self,
+        names: &[Arc<str>],
+        records: Vec<SourceRecord>,
+        now: Now,
+    ) -> Result<(), DamagedBlock> {
+        let mut found: hashbrown::HashMap<Arc<str>, SourceRecord> = records
+            .into_iter()
+            .map(|record| (Arc::clone(&record.source), record))
+            .collect();
+        for name in names {
+            self.add_source(name, found.remove(name), now)?;
+        }
+        self.resume(now);
+        Ok(())
+    }
+
+    /// Answers [`Action::FindOutcomes`], in the order asked.
+    pub fn outcomes_found(&mut self, found: Vec<((Arc<str>, u64), OutcomeKind)>, now: Now) {
+        if let Some(pending) = &mut self.pending {
+            pending.outcomes = found.into_iter().collect();
+            self.resume(now);
+        }
+    }
+
+    /// Goes on with the delivery at hand as far as what is known allows.
+    fn resume(&mut self, now: Now) {
+        let Some(mut pending) = self.pending.take() else {
+            return;
+        };
+        let unknown = self.unknown_sources(&pending.bad);
+        if !unknown.is_empty() {
+            self.pending = Some(pending);
+            self.actions.push_back(Action::LoadSources(unknown));
+            return;
+        }
+        if pending.delivery.replay && !pending.looked_up {
+            pending.looked_up = true;
+            let settled = self.settled_rows();
+            if !settled.is_empty() {
+                self.pending = Some(pending);
+                self.actions.push_back(Action::FindOutcomes(settled));
+                return;
+            }
+        }
+        self.take_rows(&pending, now);
+        self.take_bad_rows(&pending);
+        self.take_in(&pending.delivery);
+        self.watermark.advance();
+    }
+
+    fn unknown_sources(&self, bad: &[BadRow]) -> Vec<Arc<str>> {
+        let sources = &self.open.dictionaries.sources;
+        let mut unknown: Vec<Arc<str>> = Vec::new();
+        let mut last = None;
+        for &number in &self.scratch.source {
+            if last != Some(number) {
+                last = Some(number);
+                let name = sources.text(number);
+                if !self.by_name.contains_key(name) && !unknown.contains(name) {
+                    unknown.push(Arc::clone(name));
+                }
+            }
+        }
+        for (name, _) in bad.iter().filter_map(|row| row.identity.as_ref()) {
+            let known = self.by_name.contains_key(name.as_str());
+            if !known && !unknown.iter().any(|other| **other == **name) {
+                unknown.push(Arc::from(name.as_str()));
+            }
+        }
+        unknown
+    }
+
+    /// The rows at hand that are settled already: a replay asks what became of them.
+    fn settled_rows(&self) -> Vec<(Arc<str>, u64)> {
+        (0..self.scratch.len())
+            .filter_map(|row| {
+                let name = self
+                    .open
+                    .dictionaries
+                    .sources
+                    .text(self.scratch.source[row]);
+                let source = self.sources[self.by_name[name]].as_ref()?;
+                let seq = self.scratch.seq[row];
+                source
+                    .settled
+                    .contains(seq)
+                    .then(|| (Arc::clone(name), seq))
+            })
+            .collect()
+    }
+
+    /// The delivery's rows are in the slice; now the delivery itself is.
+    fn take_in(&mut self, delivery: &Delivery) {
+        self.open.last_tag = Some(delivery.tag);
+        self.open.deliveries += 1;
+    }
+
+    fn hold(&mut self, bytes: usize) {
+        self.open.bytes += bytes;
+        self.bytes += bytes;
+    }
+
+    fn take_rows(&mut self, pending: &Pending, now: Now) {
+        let tuples = std::mem::take(&mut self.scratch);
+        let mut misrouted = Vec::new();
+        let mut from = 0;
+        while from < tuples.len() {
+            let to = run_end(&tuples, from);
+            let rows = from..to;
+            from = to;
+            let name = Arc::clone(
+                self.open
+                    .dictionaries
+                    .sources
+                    .text(tuples.source[rows.start]),
+            );
+            let number = self.by_name[&name];
+            let home = self.source(number).home;
+            if home != self.number {
+                self.open.tallies.misrouted += rows.len() as u64;
+                if !misrouted.contains(&(Arc::clone(&name), home)) {
+                    misrouted.push((name, home));
+                }
+                continue;
+            }
+            if let Some(&max_ts) = tuples.ts[rows.clone()].iter().max() {
+                let clock = self.source(number).clock;
+                self.watermark.spoke(clock, max_ts, now.mono_ms);
+            }
+            self.take_run(number, &tuples, rows, pending);
+        }
+        self.scratch = tuples;
+        for (source, home) in misrouted {
+            let (here, stream) = (self.number, &self.stream.name);
+            let reason = format!(
+                "source {source:?} belongs to shard {home} and came on shard {here}: publish it to \
+                 the exchange {stream:?} with the source as routing key, then publish this message again"
+            );
+            self.quarantine_message(&pending.delivery, "misrouted", reason);
+        }
+    }
+
+    /// Takes rows of one source with consecutive seqs.
+    fn take_run(&mut self, number: usize, tuples: &Tuples, rows: Range<usize>, pending: &Pending) {
+        if !pending.delivery.replay {
+            let (first, len) = (tuples.seq[rows.start], rows.len() as u64);
+            if self.source(number).settled.insert_run(first, len) {
+                self.take_fresh(number, tuples, rows);
+                return;
+            }
+        }
+        for row in rows {
+            let seq = tuples.seq[row];
+            if self.source(number).settled.insert(seq) {
+                self.take_fresh(number, tuples, row..row + 1);
+            } else if !self.take_replayed(number, tuples, row, pending) {
+                self.open.tallies.duplicates += 1;
+            }
+        }
+    }
+
+    fn touch(&mut self, number: usize) -> &mut super::Counts {
+        if self.source(number).open.is_none() {
+            self.open.touched.push(number);
+        }
+        self.source(number).open.get_or_insert_default()
+    }
+
+    /// Takes rows that were never settled.
+    fn take_fresh(&mut self, number: usize, tuples: &Tuples, rows: Range<usize>) {
+        // What was final when the slice was opened is late: the slice's own tuples cannot make
+        // one another late, whatever order they come in.
+        let late_before = self.cut_final_before;
+        let window_ms = self.stream.window_ms;
+        let earliest = tuples.ts[rows.clone()].iter().min().copied().unwrap_or(0);
+        let is_late = |ts| {
+            late_before.is_some_and(|before| {
+                window::end_of(window::start_of(ts, window_ms), window_ms) <= before
+            })
+        };
+        if !is_late(earliest) {
+            self.touch(number).counted += rows.len() as i64;
+            self.place(tuples, rows);
+            return;
+        }
+        for row in rows {
+            if is_late(tuples.ts[row]) {
+                let before = late_before.unwrap_or_default();
+                let reason = format!(
+                    "late: its window was final, as everything before {} is; replay counts it all the same",
+                    rfc3339(before)
+                );
+                self.touch(number).late += 1;
+                self.settle_uncounted(number, tuples, row, OutcomeKind::Late, reason);
+            } else {
+                self.touch(number).counted += 1;
+                self.place(tuples, row..row + 1);
+            }
+        }
+    }
+
+    /// Counts a settled row after all if it is a replay and an outcome row of it exists.
+    fn take_replayed(
+        &mut self,
+        number: usize,
+        tuples: &Tuples,
+        row: usize,
+        pending: &Pending,
+    ) -> bool {
+        let name = Arc::clone(&self.source(number).name);
+        let identity = (name, tuples.seq[row]);
+        let Some(&kind) = pending.outcomes.get(&identity) else {
+            return false;
+        };
+        if !self.replaying.insert(identity.clone()) {
+            return false;
+        }
+        self.open.replayed.push(identity);
+        let counts = self.touch(number);
+        counts.counted += 1;
+        *counts.of(kind) -= 1;
+        self.place(tuples, row..row + 1);
+        true
+    }
+
+    /// Puts rows into their windows' batches.
+    fn place(&mut self, tuples: &Tuples, rows: Range<usize>) {
+        let window_ms = self.stream.window_ms;
+        self.hold(rows.len() * Tuples::ROW_BYTES);
+        let mut from = rows.start;
+        while from < rows.end {
+            let start = window::start_of(tuples.ts[from], window_ms);
+            let end = window::end_of(start, window_ms);
+            let len = tuples.ts[from..rows.end]
+                .iter()
+                .position(|&ts| ts < start || ts >= end)
+                .unwrap_or(rows.end - from);
+            let batch = match self.open.windows.entry(start) {
+                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    if self.watermark.value().is_none_or(|value| end > value) {
+                        self.open_ends.insert(end);
+                    }
+                    self.last_end = self.last_end.max(Some(end));
+                    entry.insert(Tuples::default())
+                }
+            };
+            batch.extend_from(tuples, from..from + len);
+            from += len;
+        }
+    }
+
+    fn settle_uncounted(
+        &mut self,
+        number: usize,
+        tuples: &Tuples,
+        row: usize,
+        kind: OutcomeKind,
+        reason: String,
+    ) {
+        let key = Arc::clone(self.open.dictionaries.keys.text(tuples.key[row]));
+        let source = Arc::clone(&self.source(number).name);
+        let (outcome, message) = self.uncounted(source, key, tuples, row, kind, reason);
+        self.hold(OUTCOME_BYTES + message.body.len());
+        self.open.outcomes.push(outcome);
+        self.open.quarantine.push(message);
+    }
+
+    /// The ledger's row and the quarantined copy of a tuple that is settled without being counted.
+    pub(super) fn uncounted(
+        &self,
+        source: Arc<str>,
+        key: Arc<str>,
+        tuples: &Tuples,
+        row: usize,
+        kind: OutcomeKind,
+        reason: String,
+    ) -> (Outcome, QuarantineMessage) {
+        let (seq, ts, amount) = (tuples.seq[row], tuples.ts[row], tuples.amount[row]);
+        let id = format!("{}:{source}:{seq}", kind.as_str());
+        let message = QuarantineMessage {
+            id: id.clone(),
+            content_type: Some("application/json".to_owned()),
+            outcome: kind.as_str(),
+            reason: reason.clone(),
+            identity: Some((source.to_string(), seq)),
+            shard: self.number,
+            body: self
+                .stream
+                .tuple_json(&source, seq, ts, &key, amount)
+                .into(),
+        };
+        let outcome = Outcome {
+            source,
+            seq,
+            kind,
+            reason,
+            quarantine_id: id,
+            tuple: Some(OutcomeTuple {
+                ts,
+                window: window::start_of(ts, self.stream.window_ms),
+                key,
+                amount,
+            }),
+        };
+        (outcome, message)
+    }
+
+    fn take_bad_rows(&mut self, pending: &Pending) {
+        for bad in &pending.bad {
+            let Some((name, seq)) = &bad.identity else {
+                self.open.tallies.undecodable += 1;
+                self.quarantine_row(pending, bad, "undecodable", None);
+                continue;
+            };
+            let number = self.by_name[name.as_str()];
+            if self.source(number).home != self.number {
+                self.open.tallies.misrouted += 1;
+                self.quarantine_row(pending, bad, "misrouted", None);
+                continue;
+            }
+            if !self.source(number).settled.insert(*seq) {
+                self.open.tallies.duplicates += 1;
+                // A replay's only copy is the one at hand; an ordinary duplicate's first copy is safe.
+                if pending.delivery.replay {
+                    self.quarantine_row(pending, bad, "quarantined", bad.identity.clone());
+                }
+                continue;
+            }
+            self.touch(number).quarantined += 1;
+            let quarantine_id =
+                self.quarantine_row(pending, bad, "quarantined", bad.identity.clone());
+            let source = Arc::clone(&self.source(number).name);
+            self.open.outcomes.push(Outcome {
+                source,
+                seq: *seq,
+                kind: OutcomeKind::Quarantined,
+                reason: bad.reason.clone(),
+                quarantine_id,
+                tuple: None,
+            });
+        }
+    }
+
+    fn quarantine_row(
+        &mut self,
+        pending: &Pending,
+        bad: &BadRow,
+        outcome: &'static str,
+        identity: Option<(String, u64)>,
+    ) -> String {
+        let id = match &identity {
+            Some((source, seq)) => format!("{outcome}:{source}:{seq}"),
+            None => self.message_copy_id(&pending.delivery),
+        };
+        self.hold(OUTCOME_BYTES + bad.body.len() + bad.reason.len());
+        self.open.quarantine.push(QuarantineMessage {
+            id: id.clone(),
+            content_type: Some("application/json".to_owned()),
+            outcome,
+            reason: format!("row {}: {}", bad.row, bad.reason),
+            identity,
+            shard: self.number,
+            body: Bytes::copy_from_slice(&bad.body),
+        });
+        id
+    }
+
+    fn quarantine_message(&mut self, delivery: &Delivery, outcome: &'static str, reason: String) {
+        let id = self.message_copy_id(delivery);
+        self.hold(OUTCOME_BYTES + delivery.body.len() + reason.len());
+        self.open.quarantine.push(QuarantineMessage {
+            id,
+            content_type: delivery.content_type.clone(),
+            outcome,
+            reason,
+            identity: None,
+            shard: self.number,
+            body: delivery.body.clone(),
+        });
+    }
+
+    /// A name for the copy of a message that has no identity of its own.
+    fn message_copy_id(&self, delivery: &Delivery) -> String {
+        delivery.message_id.clone().unwrap_or_else(|| {
+            let copy = self.open.quarantine.len();
+            format!(
+                "{}.{}:{}:{}:{copy}",
+                self.stream.name, self.number, self.epoch, self.open.no
+            )
+        })
+    }
+}
+
+/// Where the run of rows from `from` with one source and consecutive seqs ends.
+fn run_end(tuples: &Tuples, from: usize) -> usize {
+    let (source, first) = (tuples.source[from], tuples.seq[from]);
+    let sources = &tuples.source[from..];
+    let seqs = &tuples.seq[from..];
+    // In blocks without an early exit, so that the comparison runs on whole vectors.
+    let mut done = 0;
+    for (sources, seqs) in sources.chunks(256).zip(seqs.chunks(256)) {
+        let base = first.wrapping_add(done as u64);
+        let same = sources
+            .iter()
+            .zip(seqs)
+            .enumerate()
+            .fold(true, |same, (i, (&s, &q))| {
+                same & (s == source) & (q == base.wrapping_add(i as u64))
+            });
+        if !same {
+            let broken = sources
+                .iter()
+                .zip(seqs)
+                .enumerate()
+                .position(|(i, (&s, &q))| s != source || q != base.wrapping_add(i as u64));
+            return from + done + broken.unwrap_or(sources.len());
+        }
+        done += sources.len();
+    }
+    from + done
+}
+
+fn rfc3339(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |at| at.to_string())
+}
