@@ -221,7 +221,7 @@ impl Shard {
         }
     }
 
-    fn touch(&mut self, number: usize) -> &mut super::Counts {
+    pub(super) fn touch(&mut self, number: usize) -> &mut super::Counts {
         if self.source(number).open.is_none() {
             self.open.touched.push(number);
         }
