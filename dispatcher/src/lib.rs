@@ -5,6 +5,7 @@
 //! * [`broker`], [`store`] and [`api`] touch the world; [`owner`] drives a shard through them.
 
 pub mod broker;
+pub mod invocations;
 pub mod plan;
 pub mod shard;
 pub mod store;

@@ -31,6 +31,9 @@ pub struct CommitPlan {
     pub replayed: Vec<(Arc<str>, u64)>,
     /// Informational counts to add.
     pub tallies: Tallies,
+    /// Windows that this commit closes, for measuring latency: end (ms UTC), and when the
+    /// watermark passed it (monotonic ms). Not stored.
+    pub closed: Vec<(i64, u64)>,
 }
 
 /// A merge into one row of `results`.

@@ -16,12 +16,22 @@ impl Shard {
     /// a cut for the sake of closing windows may wait a little and take more with it.
     pub fn advance(&mut self, now: Now, waiting: bool) {
         self.watermark.advance();
+        self.stamp_passed(now);
         if self.pending.is_none()
             && self.flight.len() < self.settings.slices_in_flight
             && self.is_due(now, waiting)
         {
             self.cut(now);
         }
+    }
+
+    fn stamp_passed(&mut self, now: Now) {
+        let after = self.passed.last().map_or(i64::MIN, |&(end, _)| end + 1);
+        let Some(watermark) = self.watermark.value().filter(|&value| value >= after) else {
+            return;
+        };
+        let passed = self.open_ends.range(after..=watermark);
+        self.passed.extend(passed.map(|&end| (end, now.mono_ms)));
     }
 
     fn is_due(&self, now: Now, waiting: bool) -> bool {
@@ -70,6 +80,7 @@ impl Shard {
             watermark: self.cut_watermark,
             final_before: self.cut_final_before,
             sources,
+            closed: std::mem::take(&mut self.passed),
             shared: Arc::clone(&shared),
             batches: Default::default(),
             unanswered: 0,
@@ -256,6 +267,7 @@ impl Shard {
             if let Some(cut) = &mut slice.cut {
                 plan.watermark = cut.watermark;
                 plan.final_before = cut.final_before;
+                plan.closed.append(&mut cut.closed);
                 gathered.take(cut);
             }
         }

@@ -193,6 +193,8 @@ pub struct Shard {
     by_name: HashMap<Arc<str>, usize>,
     /// Ends of windows with data that no cut has closed yet.
     open_ends: BTreeSet<i64>,
+    /// Those that the watermark has passed since the last cut, and when (monotonic ms).
+    passed: Vec<(i64, u64)>,
     /// The end of the last window with data.
     last_end: Option<i64>,
     /// The tuples of the delivery at hand.
@@ -244,6 +246,7 @@ impl Shard {
             sources: Vec::new(),
             by_name: HashMap::new(),
             open_ends: loaded.open_ends.into_iter().collect(),
+            passed: Vec::new(),
             last_end: loaded.last_end,
             scratch: Tuples::default(),
             pending: None,

@@ -37,6 +37,8 @@ pub(super) struct Cut {
     pub watermark: Option<i64>,
     pub final_before: Option<i64>,
     pub sources: Vec<SourceDelta>,
+    /// Windows that it closes: end, and when the watermark passed it.
+    pub closed: Vec<(i64, u64)>,
     pub shared: Arc<Dictionaries>,
     pub batches: BTreeMap<WindowStart, SharedBatch>,
     /// Chunks without an answer.
