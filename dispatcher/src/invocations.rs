@@ -388,6 +388,13 @@ impl Invocations {
         Taken::Won(self.finish(id.chunk))
     }
 
+    /// When a live attempt was handed out, monotonic ms.
+    pub fn since_ms(&self, id: AttemptId) -> Option<u64> {
+        let part = self.chunks.get(&id.chunk)?.parts.get(&id.part)?;
+        let live = part.live.iter().find(|live| live.attempt == id.attempt)?;
+        Some(live.since_ms)
+    }
+
     /// The chunk's answer, once no part is left.
     fn finish(&mut self, id: ChunkId) -> Option<Answer> {
         if !self.chunks.get(&id)?.parts.is_empty() {

@@ -4,8 +4,13 @@
 //! * [`invocations`] decides: who runs what, retries, bisection of poisoned batches.
 //! * [`broker`], [`store`] and [`api`] touch the world; [`owner`] drives a shard through them.
 
+pub mod api;
 pub mod broker;
+pub mod clock;
 pub mod invocations;
+pub mod invoker;
+pub mod metrics;
 pub mod plan;
 pub mod shard;
+pub mod status;
 pub mod store;
