@@ -10,6 +10,7 @@ pub mod clock;
 pub mod invocations;
 pub mod invoker;
 pub mod metrics;
+pub mod owner;
 pub mod plan;
 pub mod shard;
 pub mod status;

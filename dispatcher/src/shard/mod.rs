@@ -401,6 +401,11 @@ impl Shard {
         self.advance(now, false);
     }
 
+    /// Whether [`Shard::drain`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     /// Whether everything handed in is committed and acknowledged.
     pub fn is_drained(&self) -> bool {
         self.flight.is_empty() && self.open.is_empty() && self.undurable.is_empty()
