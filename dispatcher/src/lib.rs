@@ -7,6 +7,7 @@
 pub mod api;
 pub mod broker;
 pub mod clock;
+pub mod failpoint;
 pub mod invocations;
 pub mod invoker;
 pub mod metrics;

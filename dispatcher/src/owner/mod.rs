@@ -88,12 +88,18 @@ pub async fn own(number: u32, deps: Deps, mut stop: watch::Receiver<bool>) {
                 return;
             }
             Ok(End::Superseded) => {
-                info!(shard = number, "another dispatcher owns the shard: standing by");
+                info!(
+                    shard = number,
+                    "another dispatcher owns the shard: standing by"
+                );
                 continue;
             }
             Err(fault) => {
                 let trouble = format!("{fault:#}");
-                warn!(shard = number, "shard closed, to be opened again: {trouble}");
+                warn!(
+                    shard = number,
+                    "shard closed, to be opened again: {trouble}"
+                );
                 deps.metrics.reopened.inc();
                 deps.board.update(number, |shard| {
                     shard.role = Role::Starting;
@@ -112,7 +118,8 @@ pub async fn own(number: u32, deps: Deps, mut stop: watch::Receiver<bool>) {
         }
         if *stop.borrow() {
             // Nothing of ours is in flight: what was not committed comes again to the next owner.
-            deps.board.update(number, |shard| shard.role = Role::Stopped);
+            deps.board
+                .update(number, |shard| shard.role = Role::Stopped);
             return;
         }
     }
@@ -129,7 +136,12 @@ async fn own_once(
     };
     let epoch = taken.loaded.epoch;
     fail::fail_point!("epoch.after-raise", |_| crate::failpoint::die());
-    info!(shard = number, epoch, commit_no = taken.loaded.commit_no, "shard taken over");
+    info!(
+        shard = number,
+        epoch,
+        commit_no = taken.loaded.commit_no,
+        "shard taken over"
+    );
     deps.board.update(number, |shard| {
         shard.role = Role::Owner;
         shard.trouble = None;
@@ -145,10 +157,7 @@ async fn take_over(number: u32, deps: &Deps) -> anyhow::Result<Taken> {
         .store
         .writer(&deps.stream, number, &deps.owner, deps.lease);
     deps.broker.declare().await?;
-    let mut consumer = deps
-        .broker
-        .consume(number, deps.settings.prefetch)
-        .await?;
+    let mut consumer = deps.broker.consume(number, deps.settings.prefetch).await?;
     let mut look = tokio::time::interval(deps.lease / 4);
     let first = loop {
         tokio::select! {

@@ -235,7 +235,9 @@ impl<'a> Session<'a> {
                 self.shard.advance(now, false);
             }
             Event::Durable(commit_no) => {
-                self.deps.board.update(self.number, |shard| shard.trouble = None);
+                self.deps
+                    .board
+                    .update(self.number, |shard| shard.trouble = None);
                 self.shard.durable(commit_no);
             }
             Event::QuarantineConfirmed(slice) => self.shard.quarantine_confirmed(slice),
