@@ -13,6 +13,7 @@ pub mod invoker;
 pub mod metrics;
 pub mod owner;
 pub mod plan;
+pub mod service;
 pub mod shard;
 pub mod status;
 pub mod store;
