@@ -17,7 +17,8 @@ pub(super) enum Dialect {
     Sqlite,
 }
 
-/// SQLite's integers end at 2⁶³, sums do not: there they are `hi * LIMB + lo`.
+/// SQLite's integers end at 2⁶³, sums do not: there they are `hi * LIMB + lo`, which ends beyond
+/// the sum of 10¹⁵ of the largest amounts.
 pub(super) const LIMB: i128 = 1_000_000_000_000_000;
 
 /// First and last instants that a `DATETIME(3)` can hold, ms UTC.
