@@ -40,10 +40,10 @@ pub struct Backend {
 macro_rules! databases {
     (every: [$($every:ident),* $(,)?], servers: [$($server:ident),* $(,)?]) => {
         $crate::backend::databases!(sqlite, Sqlite, $($every),*);
-        $crate::backend::databases!(mariadb, MariaDb, $($every,)* $($server),*);
-        $crate::backend::databases!(mysql, MySql, $($every,)* $($server),*);
+        $crate::backend::databases!(mariadb, MariaDb, $($every,)* $($server,)*);
+        $crate::backend::databases!(mysql, MySql, $($every,)* $($server,)*);
     };
-    ($module:ident, $kind:ident, $($name:ident),*) => {
+    ($module:ident, $kind:ident, $($name:ident),* $(,)?) => {
         mod $module {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,8 @@
 
 mod backend;
 mod commits;
+#[cfg(feature = "failpoints")]
+mod crashes;
 mod owners;
 mod reading;
 mod replicas;

@@ -272,14 +272,19 @@ async fn an_answer_says_how_old_it_is(backend: &Backend) {
     let Some(replica) = backend.replica.clone() else {
         return;
     };
-    let replicas = windlass_dispatcher::store::Replicas::connect(&[replica.clone()])
+    let replicas = windlass_dispatcher::store::Replicas::connect(std::slice::from_ref(&replica))
         .await
         .unwrap();
     replicas
         .wait_applied(&committed.gate, Duration::from_secs(30))
         .await
         .unwrap();
-    let fresh = Reader::new(&backend.url, &[replica.clone()], &Stream::default()).unwrap();
+    let fresh = Reader::new(
+        &backend.url,
+        std::slice::from_ref(&replica),
+        &Stream::default(),
+    )
+    .unwrap();
     let answer = fresh.totals().await.unwrap();
     assert_eq!((answer.rows.len(), answer.staleness_ms), (1, Some(0)));
     assert!(answer.warnings.is_empty(), "{:?}", answer.warnings);

@@ -23,7 +23,9 @@ async fn a_gate_opens_when_a_replica_has_applied_the_commit(backend: &Backend) {
     };
     let store = backend.store(1).await;
     let (mut owner, mut at) = backend.owner(&store, 0).await;
-    let replicas = Replicas::connect(&[replica.clone()]).await.unwrap();
+    let replicas = Replicas::connect(std::slice::from_ref(replica))
+        .await
+        .unwrap();
     for orders in 1..=5 {
         let next = with_row(plan(0, &at), T0, "Hunan", &[1], 0);
         let committed = owner.commit(&next).await.unwrap();
@@ -43,7 +45,9 @@ async fn a_gate_stays_shut_where_the_commit_does_not_arrive(backend: &Backend) {
     };
     let store = backend.store(1).await;
     let (mut owner, mut at) = backend.owner(&store, 0).await;
-    let replicas = Replicas::connect(&[replica.clone()]).await.unwrap();
+    let replicas = Replicas::connect(std::slice::from_ref(replica))
+        .await
+        .unwrap();
     let first = owner.commit(&plan(0, &at)).await.unwrap();
     at.commit_no += 1;
     let limit = Duration::from_secs(30);
