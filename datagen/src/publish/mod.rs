@@ -123,7 +123,10 @@ fn make_ahead(mut messages: Messages) -> (mpsc::Receiver<Parcel>, JoinHandle<Mes
             parcel.push(message);
             if parcel.len() >= PARCEL_MESSAGES || bytes >= PARCEL_BYTES {
                 bytes = 0;
-                if sender.blocking_send(Ok(std::mem::take(&mut parcel))).is_err() {
+                if sender
+                    .blocking_send(Ok(std::mem::take(&mut parcel)))
+                    .is_err()
+                {
                     return messages;
                 }
             }

@@ -274,8 +274,8 @@ async fn a_replay_moves_an_outcome_and_is_refused_when_it_is_gone(backend: &Back
         ("till-2".into(), 3),
     ];
     assert_eq!(
-        owner.has_outcomes(&asked).await.unwrap(),
-        [true, false, false]
+        owner.find_outcomes(&asked).await.unwrap(),
+        [(asked[0].clone(), OutcomeKind::Late)]
     );
 
     let filter = OutcomeFilter {

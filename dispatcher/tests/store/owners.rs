@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use sqlx::Connection as _;
+use windlass_dispatcher::plan::Reached;
 use windlass_dispatcher::store::{CommitError, StoreError};
 use windlass_functions::stream::Stream;
 
@@ -73,14 +74,18 @@ async fn a_lease_is_not_renewed_under_an_old_epoch(backend: &Backend) {
 async fn a_shard_without_sources_learns_how_far_the_others_are(backend: &Backend) {
     let store = backend.store(3).await;
     let (mut idle, _) = backend.owner(&store, 0).await;
-    assert_eq!(idle.others_final_before().await.unwrap(), None);
+    assert_eq!(idle.others_reached().await.unwrap(), Reached::default());
     for (shard, final_before) in [(1, T0 + 5), (2, T0 + 3)] {
         let (mut other, at) = backend.owner(&store, shard).await;
         let mut progress = plan(shard, &at);
         progress.final_before = Some(final_before);
         other.commit(&progress).await.unwrap();
     }
-    assert_eq!(idle.others_final_before().await.unwrap(), Some(T0 + 5));
+    let reached = Reached {
+        watermark: None,
+        final_before: Some(T0 + 5),
+    };
+    assert_eq!(idle.others_reached().await.unwrap(), reached);
 }
 
 async fn a_shard_that_does_not_exist_is_refused(backend: &Backend) {
