@@ -225,9 +225,9 @@ impl Metrics {
         self.invocations.percentiles()
     }
 
-    /// Tuples counted since the start.
-    pub fn counted(&self) -> u64 {
-        self.tuples.get_or_create(&Kind { kind: "counted" }).get()
+    /// Tuples settled since the start with this outcome: counted, late or quarantined.
+    pub fn settled_as(&self, kind: &'static str) -> u64 {
+        self.tuples.get_or_create(&Kind { kind }).get()
     }
 
     /// The exposition that `/metrics` serves.

@@ -53,6 +53,8 @@ pub struct Status {
     pub halted: Option<String>,
     /// Tuples counted since the start.
     pub tuples_counted: u64,
+    /// Tuples counted, late or quarantined since the start.
+    pub tuples_settled: u64,
     /// From the watermark's passing a window's end to the committed rows.
     pub window_latency: Percentiles,
     /// From handing a batch out to its answer.

@@ -56,7 +56,11 @@ impl Api {
             shards: self.board.shards(),
             invocations: self.invoker.load(),
             halted: self.invoker.halted(),
-            tuples_counted: self.metrics.counted(),
+            tuples_counted: self.metrics.settled_as("counted"),
+            tuples_settled: ["counted", "late", "quarantined"]
+                .map(|outcome| self.metrics.settled_as(outcome))
+                .iter()
+                .sum(),
             window_latency: self.metrics.window_latency(),
             invocation_latency: self.metrics.invocation_latency(),
         }
