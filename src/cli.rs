@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::commands::{audit, completions, function, migrate, quarantine, query};
+use crate::commands::{audit, completions, demo, dispatch, function, migrate, quarantine, query};
 use crate::config::Config;
 use crate::logging::LogFormat;
 
@@ -72,6 +72,10 @@ pub struct Global {
 /// The subcommands, in the order in which a newcomer meets them.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the whole job in one command, with nothing else installed
+    Demo(demo::Demo),
+    /// Turn orders in RabbitMQ into rows, exactly once
+    Dispatch(Box<dispatch::Dispatch>),
     /// Make the tables and views where they are missing
     Migrate(migrate::Migrate),
     /// Run a worker: pull invocations from a dispatcher, answer them
@@ -97,6 +101,8 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let config = Config::load(self.global.config.as_deref())?;
         match self.command {
+            Command::Demo(command) => command.run(&config).await,
+            Command::Dispatch(command) => command.run(&config).await,
             Command::Migrate(command) => command.run(&config).await,
             Command::Function(command) => command.run(&config).await,
             Command::Query(command) => command.run(&config).await,

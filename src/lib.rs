@@ -8,5 +8,6 @@ pub mod commands;
 pub mod config;
 pub mod logging;
 pub mod output;
+pub mod serve;
 pub mod shutdown;
 pub mod values;

@@ -100,7 +100,7 @@ impl Audit {
 }
 
 /// Holds the store against the manifest, window by window and source by source.
-async fn check(
+pub(crate) async fn check(
     store: &Store,
     stream: &Stream,
     ledger: &Ledger,

@@ -1,15 +1,35 @@
-//! `windlass dispatch`: its settings, from flags, environment and file.
+//! `windlass dispatch`: its settings, from flags, environment and file; and the run itself.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
+use windlass_dispatcher::broker::{Broker, Topology};
+use windlass_dispatcher::shard;
+use windlass_dispatcher::store::{Replicas, Store};
+use windlass_functions::stream::Stream;
+use windlass_functions::watermark::Times;
 
 use crate::cli::{BrokerArg, ReplicasArg, ShardsArg, StoreArg, TokenArg};
 use crate::config::Config;
+use crate::serve::{self, Server, Serving};
+use crate::shutdown::Signals;
 use crate::values::{Size, Span};
+
+const EXAMPLES: &str = "\
+Examples:
+  windlass dispatch --broker amqp://localhost --store mysql://windlass:PASSWORD@db/windlass
+      own the stream's shard, run one local worker a core
+  windlass dispatch … --workers 0 --listen 0.0.0.0:7070
+      workers come from elsewhere: windlass function --dispatcher http://HOST:7070 (set WINDLASS_TOKEN)
+  windlass dispatch … --durability replica --replica mysql://windlass:PASSWORD@replica/windlass
+      acknowledge only what a replica has applied
+
+SIGTERM drains: no more deliveries are taken, what is in flight is committed and acknowledged.
+curl http://127.0.0.1:7070/readyz says what is wrong, /v1/status everything, /metrics for Prometheus.";
 
 /// When a delivery may be acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
@@ -53,10 +73,10 @@ pub struct DispatchArgs {
     /// When a delivery may be acknowledged [default: primary]
     #[arg(long, value_enum, env = "WINDLASS_DURABILITY")]
     pub durability: Option<Durability>,
-    /// Most unacknowledged messages a shard [default: 20000]
+    /// Most unacknowledged messages a shard [default: 5000]
     #[arg(long, value_name = "N", env = "WINDLASS_PREFETCH", value_parser = clap::value_parser!(u16).range(1..))]
     pub prefetch: Option<u16>,
-    /// Most memory for messages in work, all shards together [default: 192MiB]
+    /// Most memory for messages in work, all shards together [default: 64MiB]
     #[arg(long, value_name = "SIZE", env = "WINDLASS_BUDGET")]
     pub budget: Option<Size>,
     /// How long a drain may take after SIGTERM [default: 25s]
@@ -86,6 +106,7 @@ impl DispatchArgs {
 
 /// What `windlass dispatch` is told, and where: addresses, then how to dispatch.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Dispatch {
     #[command(flatten)]
     broker: BrokerArg,
@@ -102,6 +123,39 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
+    /// Dispatches until a signal says to stop, then drains.
+    ///
+    /// # Errors
+    /// If something it needs is not there, or the drain took too long.
+    pub async fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
+        let mut signals = Signals::catch()?;
+        let settings = self.settings(config)?;
+        let server = tokio::select! {
+            started = start(settings, &config.stream) => started?,
+            () = signals.next() => return Ok(ExitCode::SUCCESS),
+        };
+        tracing::info!(
+            address = %server.address(),
+            workers = server.workers(),
+            "dispatching; SIGTERM or Ctrl-C drains"
+        );
+        signals.next().await;
+        tracing::info!("draining; a second signal aborts");
+        let in_time = tokio::select! {
+            in_time = server.drain() => in_time,
+            () = signals.next() => {
+                bail!("aborted by a second signal; what was in flight comes again, nothing is lost")
+            }
+        };
+        if !in_time {
+            bail!(
+                "the drain took longer than the grace period; what was in flight comes again, nothing is lost"
+            );
+        }
+        tracing::info!("drained");
+        Ok(ExitCode::SUCCESS)
+    }
+
     /// Flags and environment over the file over the defaults.
     ///
     /// # Errors
@@ -135,8 +189,8 @@ impl Dispatch {
             max_skew: time(how.max_skew, 15 * 60_000),
             source_ttl: time(how.source_ttl, 60 * 60_000),
             durability,
-            prefetch: how.prefetch.unwrap_or(20_000),
-            budget_bytes: how.budget.map_or(192 << 20, |size| size.0),
+            prefetch: how.prefetch.unwrap_or(5_000),
+            budget_bytes: how.budget.map_or(64 << 20, |size| size.0),
             grace: time(how.grace, 25_000),
         })
     }
@@ -181,8 +235,57 @@ pub struct Settings {
     pub grace: Duration,
 }
 
+/// Tries every connection, then starts: what is wrong now is an error, not a retry for ever.
+async fn start(settings: Settings, stream: &Stream) -> anyhow::Result<Server> {
+    let replicas = match settings.durability {
+        Durability::Primary => None,
+        Durability::Replica => Some(Replicas::connect(&settings.replicas).await?),
+    };
+    let listener = serve::listen(settings.listen, settings.token.as_deref()).await?;
+    let store = Store::connect(&settings.store).await?;
+    store.migrate(stream, settings.shards).await?;
+    let topology = Topology {
+        stream: stream.name.clone(),
+        shards: settings.shards,
+    };
+    let broker = Broker::connect(&settings.broker, &topology).await?;
+    broker.declare().await?;
+    Server::start(Serving {
+        stream: stream.clone(),
+        shards: settings.shards,
+        broker,
+        store,
+        replicas,
+        listener,
+        workers: settings.workers,
+        grace: settings.grace,
+        settings: settings.shard(),
+        token: settings.token,
+    })
+}
+
+impl Settings {
+    /// What each shard is run with.
+    fn shard(&self) -> shard::Settings {
+        let ms = |time: Duration| time.as_millis() as u64;
+        shard::Settings {
+            times: Times {
+                delay_ms: ms(self.delay) as i64,
+                allowed_lateness_ms: ms(self.allowed_lateness) as i64,
+                idle_timeout_ms: ms(self.idle_timeout),
+                max_skew_ms: ms(self.max_skew) as i64,
+            },
+            max_slice_ms: ms(self.max_slice),
+            prefetch: self.prefetch,
+            budget_bytes: (self.budget_bytes / u64::from(self.shards)) as usize,
+            source_ttl_ms: ms(self.source_ttl),
+            ..shard::Settings::default()
+        }
+    }
+}
+
 /// One worker a core.
-fn cores() -> usize {
+pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 

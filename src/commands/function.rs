@@ -32,6 +32,12 @@ pub struct Function {
     once: Option<String>,
     #[command(flatten)]
     token: TokenArg,
+    /// This worker's name, unique among live workers [default: host and process]
+    #[arg(long, value_name = "NAME", env = "WINDLASS_WORKER_NAME")]
+    name: Option<String>,
+    /// Exit when standard input ends: how a pool's workers outlive no pool
+    #[arg(long, hide = true)]
+    exit_with_stdin: bool,
 }
 
 impl Function {
@@ -51,6 +57,9 @@ impl Function {
                 ))?,
         );
         worker.token = self.token.get(config);
+        if let Some(name) = &self.name {
+            worker.id.clone_from(name);
+        }
         let functions: [Arc<dyn Runnable>; 1] = [Arc::new(Gmv)];
         if let Some(id) = &self.once {
             return match worker::run_once(worker, &functions, id).await? {
@@ -72,8 +81,20 @@ impl Function {
         };
         tokio::select! {
             ended = worker::run(worker, &functions, shutdown) => ended?,
+            () = stdin_ended(), if self.exit_with_stdin => bail!("the pool that started this worker is gone"),
             () = aborted => bail!("aborted by a second signal; the dispatcher reissues the invocation"),
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Waits for the end of standard input, whose other end a pool holds for as long as it lives.
+async fn stdin_ended() {
+    let (ended, end) = oneshot::channel();
+    // A thread of its own: one blocked in the runtime would hold up the runtime's end.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = ended.send(());
+    });
+    let _ = end.await;
 }

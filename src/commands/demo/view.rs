@@ -1,0 +1,237 @@
+//! The demo's live view: a few lines drawn over themselves on a terminal, one line now and then
+//! elsewhere.
+
+use std::io::{Stdout, Write, stdout};
+use std::time::Duration;
+
+use crossterm::cursor::MoveToPreviousLine;
+use crossterm::style::Stylize;
+use crossterm::terminal::{Clear, ClearType};
+use crossterm::{QueueableCommand, terminal};
+use tokio::time::Instant;
+use windlass_dispatcher::status::Status;
+use windlass_dispatcher::store::{GmvQuery, GmvRow, Reader};
+
+use crate::serve::Server;
+
+/// Windows shown.
+const WINDOWS: usize = 6;
+/// Provinces shown a window.
+const PROVINCES: usize = 3;
+/// Where there is no terminal, a line this often.
+const PLAIN_EVERY: Duration = Duration::from_secs(5);
+
+pub(super) struct View {
+    out: Stdout,
+    terminal: bool,
+    started: Instant,
+    duration: Duration,
+    drawn: u16,
+    plain_at: Instant,
+    last: (Instant, u64),
+    rate: f64,
+}
+
+impl View {
+    pub fn new(duration: Duration, terminal: bool) -> Self {
+        let now = now();
+        Self {
+            out: stdout(),
+            terminal,
+            started: now,
+            duration,
+            drawn: 0,
+            plain_at: now + PLAIN_EVERY,
+            last: (now, 0),
+            rate: 0.0,
+        }
+    }
+
+    /// Draws one frame.
+    pub async fn draw(
+        &mut self,
+        server: &Server,
+        reader: &Reader,
+        published: u64,
+    ) -> anyhow::Result<()> {
+        let status = server.status();
+        self.measure(&status);
+        if !self.terminal {
+            if now() >= self.plain_at {
+                self.plain_at += PLAIN_EVERY;
+                let line = self.summary(&status, published);
+                writeln!(self.out, "{}", line.join("; "))?;
+            }
+            return Ok(());
+        }
+        let query = GmvQuery {
+            last: Some(Duration::from_secs(2 + WINDOWS as u64)),
+            ..GmvQuery::default()
+        };
+        // A frame without windows is better than no frame.
+        let rows = reader.gmv(&query).await.map(|answer| answer.rows);
+        let mut lines = vec![String::new()];
+        lines.extend(
+            self.summary(&status, published)
+                .into_iter()
+                .map(|l| format!("  {l}")),
+        );
+        lines.push(String::new());
+        lines.extend(windows(&rows.unwrap_or_default()));
+        self.redraw(&lines)
+    }
+
+    fn redraw(&mut self, lines: &[String]) -> anyhow::Result<()> {
+        let width = terminal::size().map_or(80, |(columns, _)| usize::from(columns));
+        if self.drawn > 0 {
+            self.out.queue(MoveToPreviousLine(self.drawn))?;
+        }
+        self.out.queue(Clear(ClearType::FromCursorDown))?;
+        for line in lines {
+            // A line that wraps would put the cursor out by one.
+            let cut: String = line.chars().take(width.saturating_sub(1)).collect();
+            writeln!(self.out, "{cut}")?;
+        }
+        self.drawn = lines.len() as u16;
+        self.out.flush()?;
+        Ok(())
+    }
+
+    /// Leaves the last frame on the screen.
+    pub fn finish(&mut self) -> anyhow::Result<()> {
+        if self.terminal {
+            let done = "  all orders settled, all windows closed".green();
+            writeln!(self.out, "\n{done}\n")?;
+        }
+        Ok(())
+    }
+
+    fn measure(&mut self, status: &Status) {
+        let (then, before) = self.last;
+        let elapsed = then.elapsed().as_secs_f64();
+        if elapsed < 0.2 {
+            return;
+        }
+        let settled = status.tuples_settled;
+        let fresh = (settled - before) as f64 / elapsed;
+        // Slices commit about once a second: smooth over that.
+        self.rate += (fresh - self.rate) * 0.2;
+        self.last = (now(), settled);
+    }
+
+    fn summary(&self, status: &Status, published: u64) -> Vec<String> {
+        let elapsed = self.started.elapsed().min(self.duration).as_secs();
+        let load = &status.invocations;
+        let latency = &status.window_latency;
+        let queue: u64 = status
+            .shards
+            .values()
+            .map(|shard| u64::from(shard.queue_ready) + shard.queue_unacked)
+            .sum();
+        vec![
+            format!(
+                "{elapsed} s of {} s   {} orders/s   Ctrl-C drains",
+                self.duration.as_secs(),
+                grouped(self.rate.round() as u64),
+            ),
+            format!(
+                "published {}   settled {}   in the queue {}",
+                grouped(published),
+                grouped(status.tuples_settled),
+                grouped(queue),
+            ),
+            format!(
+                "window latency p50 {:.0} ms, p99 {:.0} ms   workers {} busy, {} idle   invocations {}",
+                latency.p50_ms,
+                latency.p99_ms,
+                load.busy,
+                load.idle,
+                grouped(load.answered),
+            ),
+        ]
+    }
+}
+
+/// A table of the last windows: orders, sum and the leading provinces.
+fn windows(rows: &[GmvRow]) -> Vec<String> {
+    let mut lines = vec![format!(
+        "  {:<10} {:<7} {:>9} {:>16}   {}",
+        "WINDOW UTC", "STATE", "ORDERS", "GMV", "LEADING PROVINCES"
+    )];
+    let mut by_window: Vec<&[GmvRow]> = rows
+        .chunk_by(|a, b| a.window_start == b.window_start)
+        .collect();
+    let skip = by_window.len().saturating_sub(WINDOWS);
+    for window in by_window.split_off(skip) {
+        let orders: u64 = window.iter().map(|row| row.orders).sum();
+        let mut ranked: Vec<(i128, &str)> = window
+            .iter()
+            .map(|row| (hundredths(&row.gmv), row.province.as_str()))
+            .collect();
+        ranked.sort_by(|a, b| b.cmp(a));
+        let total: i128 = ranked.iter().map(|(gmv, _)| gmv).sum();
+        let leading: Vec<String> = ranked
+            .iter()
+            .take(PROVINCES)
+            .map(|(gmv, province)| format!("{province} {}", money(*gmv)))
+            .collect();
+        let first = &window[0];
+        lines.push(format!(
+            "  {:<10} {:<7} {:>9} {:>16}   {}",
+            first.window_start.get(11..19).unwrap_or_default(),
+            first.state,
+            grouped(orders),
+            money(total),
+            leading.join(" · ")
+        ));
+    }
+    lines.resize(WINDOWS + 1, String::new());
+    lines
+}
+
+/// Decimal text with two places as hundredths; the views give no other.
+fn hundredths(text: &str) -> i128 {
+    text.replace('.', "").parse().unwrap_or_default()
+}
+
+fn money(hundredths: i128) -> String {
+    let whole = (hundredths / 100).unsigned_abs() as u64;
+    let sign = if hundredths < 0 { "-" } else { "" };
+    format!(
+        "{sign}{}.{:02}",
+        grouped(whole),
+        hundredths.unsigned_abs() % 100
+    )
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[allow(clippy::disallowed_methods)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_000), "1,000");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(money(-123_456), "-1,234.56");
+    }
+}
