@@ -30,12 +30,11 @@ fn corpus() -> Vec<(&'static str, Vec<u8>)> {
             r#"{{"source":"a","seq":{seq},"ts":{NOW},"province":"浙江","amount":12.34,"tags":[{{"x":"\u00e9\n"}},null]}}"#
         )
     };
-    let plain_order = format!(
-        r#"{{"source":"a","seq":1,"ts":"2026-11-11T00:00:00Z","province":"b","amount":"-1.5e1"}}"#
-    );
+    let plain_order =
+        r#"{"source":"a","seq":1,"ts":"2026-11-11T00:00:00Z","province":"b","amount":"-1.5e1"}"#;
     let mut corpus = vec![
         (JSON, order(0).into_bytes()),
-        (JSON, plain_order.clone().into_bytes()),
+        (JSON, plain_order.into()),
         (
             JSON,
             format!("[{},{plain_order}, {}]", order(1), order(2)).into_bytes(),

@@ -385,3 +385,14 @@ fn keys_met_in_earlier_messages_do_not_count_against_this_one() {
     }
     assert_eq!(tuples.len(), 3);
 }
+
+#[test]
+fn fields_may_be_named_with_what_json_must_escape() {
+    let mut stream = Stream::default();
+    stream.fields.key = "a\"b\\n".into();
+    let escaped = order(0).replace("province", r#"a\"b\\n"#);
+    let decoded = decode_as(&stream, JSON, escaped.as_bytes()).unwrap();
+    assert_eq!(decoded.good, [good(0)]);
+    let raw = order(0).replace("province", "a\"b\\n");
+    decode_as(&stream, JSON, raw.as_bytes()).unwrap_err();
+}
