@@ -141,7 +141,8 @@ fn a_dictionary_may_grow_or_be_replaced_between_batches() {
 #[test]
 fn bad_rows_are_told_from_their_neighbours_and_can_be_replayed_as_json() {
     let known = Some(("a".to_owned(), 1));
-    let edits: Vec<(usize, ArrayRef, Option<(String, u64)>, &str)> = vec![
+    type Edit = (usize, ArrayRef, Option<(String, u64)>, &'static str);
+    let edits: Vec<Edit> = vec![
         (
             0,
             Arc::new(StringArray::from(vec![
