@@ -26,6 +26,7 @@ impl Partial {
     };
 
     /// The partial of one value.
+    #[inline]
     pub fn of(value: i64) -> Self {
         Self {
             count: 1,
@@ -36,6 +37,7 @@ impl Partial {
     }
 
     /// Adds one value.
+    #[inline]
     pub fn add(&mut self, value: i64) {
         self.count += 1;
         self.sum += i128::from(value);
@@ -44,6 +46,7 @@ impl Partial {
     }
 
     /// Merges another partial into this one; associative and commutative.
+    #[inline]
     pub fn merge(&mut self, other: &Self) {
         self.count += other.count;
         self.sum += other.sum;

@@ -8,30 +8,58 @@ use std::hash::{BuildHasher, RandomState};
 /// Distinct texts, each with a dense number in order of first appearance.
 ///
 /// A dictionary belongs to one slice; numbers mean nothing outside it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Dictionary {
     texts: Vec<Arc<str>>,
     index: HashTable<u32>,
     hasher: RandomState,
     bytes: usize,
-    last: u32,
+    /// Numbers met lately, each where its text's [`slot`] is.
+    recent: [u32; RECENT],
+}
+
+const RECENT: usize = 256;
+
+/// A cheap and predictable place for a text: its end tells most sources and keys apart. Two
+/// texts that share a place only cost a proper hash.
+fn slot(text: &str) -> usize {
+    let end = match text.as_bytes().last_chunk::<8>() {
+        Some(end) => u64::from_le_bytes(*end),
+        None => text.bytes().fold(0, |end, byte| end << 8 | u64::from(byte)),
+    };
+    // Fibonacci hashing, Knuth, TAOCP 6.4.
+    (end.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
+}
+
+impl Default for Dictionary {
+    fn default() -> Self {
+        Self {
+            texts: Vec::new(),
+            index: HashTable::new(),
+            hasher: RandomState::new(),
+            bytes: 0,
+            recent: [0; RECENT],
+        }
+    }
 }
 
 impl Dictionary {
     /// The number of `text`, given out now if it is new.
     pub fn intern(&mut self, text: &str) -> u32 {
-        // Neighbouring tuples often share source or key: one comparison beats a hash.
-        if let Some(last) = self.texts.get(self.last as usize)
-            && **last == *text
+        // The same few texts come again and again: one comparison beats a hash.
+        let slot = slot(text);
+        let recent = self.recent[slot];
+        if let Some(met) = self.texts.get(recent as usize)
+            && **met == *text
         {
-            return self.last;
+            return recent;
         }
         let hash = self.hasher.hash_one(text);
         let found = self
             .index
             .find(hash, |&number| *self.texts[number as usize] == *text)
             .copied();
-        self.last = found.unwrap_or_else(|| {
+        let number = found.unwrap_or_else(|| {
             let number = self.texts.len() as u32;
             self.texts.push(Arc::from(text));
             self.bytes += text.len() + 48;
@@ -40,7 +68,8 @@ impl Dictionary {
                 .insert_unique(hash, number, |&n| hasher.hash_one(&*texts[n as usize]));
             number
         });
-        self.last
+        self.recent[slot] = number;
+        number
     }
 
     /// The text numbered `number`.
@@ -155,5 +184,30 @@ impl Tuples {
         self.ts.clear();
         self.key.clear();
         self.amount.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_dictionary_numbers_texts_in_order_of_first_appearance(
+            texts in prop::collection::vec("[ab]{0,3}|[a-z]{8,10}|\\p{Han}{1,5}", 0..400),
+        ) {
+            let mut dictionary = Dictionary::default();
+            let mut order: Vec<&str> = Vec::new();
+            for text in &texts {
+                if !order.contains(&text.as_str()) {
+                    order.push(text);
+                }
+                let number = dictionary.intern(text) as usize;
+                prop_assert_eq!(order[number], text);
+            }
+            prop_assert!(dictionary.texts().iter().map(|text| &**text).eq(order));
+        }
     }
 }

@@ -6,11 +6,13 @@ pub type WindowStart = i64;
 /// The start of the window of length `window_ms` that holds event time `ts`.
 ///
 /// Rounds towards minus infinity, so times before the epoch fall into the window that holds them.
+#[inline]
 pub fn start_of(ts: i64, window_ms: i64) -> WindowStart {
     ts.div_euclid(window_ms) * window_ms
 }
 
 /// The first instant after the window that starts at `start`.
+#[inline]
 pub fn end_of(start: WindowStart, window_ms: i64) -> i64 {
     start.saturating_add(window_ms)
 }

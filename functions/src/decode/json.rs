@@ -64,7 +64,7 @@ fn array(sink: &mut Sink<'_>, text: &str, start: usize) -> Result<(), Undecodabl
 /// Takes in the value that starts at `at`; returns where it ends.
 fn element(sink: &mut Sink<'_>, text: &str, at: usize, place: usize) -> Result<usize, Undecodable> {
     sink.expect(1)?;
-    if let Some((fields, end)) = scan::object(text, at, &names(sink)) {
+    if let Some((fields, end)) = scan(sink, text, at) {
         take(sink, place, &fields, &text[at..end])?;
         return Ok(end);
     }
@@ -125,7 +125,7 @@ fn take_line(sink: &mut Sink<'_>, place: usize, line: &[u8]) -> Result<(), Undec
             return sink.refuse(place, None, reason, line.to_vec());
         }
     };
-    if let Some((fields, end)) = scan::object(text, 0, &names(sink))
+    if let Some((fields, end)) = scan(sink, text, 0)
         && end == text.len()
     {
         return take(sink, place, &fields, text);
@@ -140,15 +140,10 @@ fn take_line(sink: &mut Sink<'_>, place: usize, line: &[u8]) -> Result<(), Undec
     sink.refuse(place, None, reason, line.to_vec())
 }
 
-fn names<'a>(sink: &Sink<'a>) -> [&'a str; 5] {
-    let fields = &sink.stream.fields;
-    [
-        &fields.source,
-        &fields.seq,
-        &fields.ts,
-        &fields.key,
-        &fields.value,
-    ]
+fn scan<'t>(sink: &Sink<'_>, text: &'t str, at: usize) -> Option<(Fields<'t>, usize)> {
+    sink.plain_names
+        .then(|| scan::object(text, at, &sink.names))
+        .flatten()
 }
 
 /// How deep arrays and objects stand in each other in `text`, which is valid JSON.
@@ -177,7 +172,7 @@ fn take_any(sink: &mut Sink<'_>, place: usize, text: &str) -> Result<(), Undecod
     let kind = match text.as_bytes().first() {
         Some(b'{') => {
             let mut parser = serde_json::Deserializer::from_str(text);
-            return match parser.deserialize_map(FieldsOf(names(sink))) {
+            return match parser.deserialize_map(FieldsOf(sink.names)) {
                 Ok(Object {
                     fields,
                     twice: None,
@@ -188,7 +183,7 @@ fn take_any(sink: &mut Sink<'_>, place: usize, text: &str) -> Result<(), Undecod
                 }) => {
                     // Which of the two is meant is anyone's guess, so neither is legible.
                     fields[slot] = "";
-                    let reason = format!("{} stands twice in one object", names(sink)[slot]);
+                    let reason = format!("{} stands twice in one object", sink.names[slot]);
                     let identity = match (source(sink, fields[0]), seq(sink, fields[1])) {
                         (Ok(source), Ok(seq)) => Some((source.into_owned(), seq)),
                         _ => None,
@@ -301,7 +296,23 @@ fn string<'a>(name: &str, raw: &'a str) -> Result<Cow<'a, str>, String> {
         .map_err(|error| format!("{name} is not legible text: {error}"))
 }
 
+/// A number of at most 18 digits and nothing else.
+fn digits(text: &str) -> Option<u64> {
+    if text.is_empty() || text.len() > 18 {
+        return None;
+    }
+    let mut plain = true;
+    let value = text.bytes().fold(0, |value: u64, byte| {
+        plain &= byte.is_ascii_digit();
+        value * 10 + u64::from(byte & 0x0f)
+    });
+    plain.then_some(value)
+}
+
 fn seq(sink: &Sink<'_>, raw: &str) -> Result<u64, String> {
+    if let Some(seq) = digits(raw) {
+        return Ok(seq);
+    }
     if raw.bytes().all(|byte| byte.is_ascii_digit())
         && let Ok(seq) = raw.parse()
         && seq <= LAST_SEQ
@@ -318,6 +329,9 @@ fn seq(sink: &Sink<'_>, raw: &str) -> Result<u64, String> {
 }
 
 fn ts(sink: &Sink<'_>, raw: &str) -> Result<i64, String> {
+    if let Some(ms) = digits(raw) {
+        return sink.check_ts(ms as i64);
+    }
     let name = &sink.stream.fields.ts;
     let text = raw
         .strip_prefix('"')
@@ -373,3 +387,6 @@ fn shorten(raw: &str) -> Cow<'_, str> {
         None => raw.into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

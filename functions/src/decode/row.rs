@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::decimal::DecimalError;
-use super::{BadRow, Undecodable};
+use super::{BadRow, Undecodable, scan};
 use crate::stream::Stream;
 use crate::tuple::{Dictionaries, Tuples};
 
@@ -27,6 +27,10 @@ pub(super) struct Sink<'a> {
     pub(super) stream: &'a Stream,
     pub(super) dictionaries: &'a mut Dictionaries,
     pub(super) tuples: &'a mut Tuples,
+    /// The fields' names: source, seq, ts, key, value.
+    pub(super) names: [&'a str; 5],
+    /// Whether JSON writes those names as they are.
+    pub(super) plain_names: bool,
     unix_ms: i64,
     first: usize,
     keys_before: usize,
@@ -42,8 +46,18 @@ impl<'a> Sink<'a> {
         dictionaries: &'a mut Dictionaries,
         tuples: &'a mut Tuples,
     ) -> Self {
+        let fields = &stream.fields;
+        let names: [&str; 5] = [
+            &fields.source,
+            &fields.seq,
+            &fields.ts,
+            &fields.key,
+            &fields.value,
+        ];
         Self {
             stream,
+            names,
+            plain_names: scan::are_plain(&names),
             unix_ms,
             first: tuples.len(),
             keys_before: dictionaries.keys.len(),

@@ -9,6 +9,7 @@
 pub(super) type Fields<'a> = [&'a str; 5];
 
 /// Reads the object that starts at byte `at` of `text`; returns its fields and where it ends.
+/// The `names` must be plain: see [`are_plain`].
 pub(super) fn object<'a>(
     text: &'a str,
     mut at: usize,
@@ -22,8 +23,15 @@ pub(super) fn object<'a>(
     }
     loop {
         at = space(bytes, at + 1);
-        let name_end = string(bytes, at)?;
-        let name = &bytes[at + 1..name_end - 1];
+        // Objects of one producer carry their fields in one order: try the next one first.
+        let (slot, name_end) = if is_name(bytes, at, names[likely]) {
+            (Some(likely), at + names[likely].len() + 2)
+        } else {
+            let end = string(bytes, at)?;
+            let name = &bytes[at + 1..end - 1];
+            let slot = names.iter().position(|known| known.as_bytes() == name);
+            (slot, end)
+        };
         at = space(bytes, name_end);
         if *bytes.get(at)? != b':' {
             return None;
@@ -37,18 +45,12 @@ pub(super) fn object<'a>(
             b'n' => literal(bytes, at, b"null")?,
             _ => return None,
         };
-        // Objects of one producer carry their fields in one order: ask for the next first.
-        let slot = if names[likely].as_bytes() == name {
-            Some(likely)
-        } else {
-            names.iter().position(|known| known.as_bytes() == name)
-        };
         if let Some(slot) = slot {
             if !fields[slot].is_empty() {
                 return None;
             }
             fields[slot] = &text[at..end];
-            likely = (slot + 1) % 5;
+            likely = if slot == 4 { 0 } else { slot + 1 };
         }
         at = space(bytes, end);
         match *bytes.get(at)? {
@@ -67,16 +69,53 @@ pub(super) fn space(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// Whether JSON writes every one of `names` as it is, without escapes: else this scanner cannot
+/// tell them.
+pub(super) fn are_plain(names: &[&str; 5]) -> bool {
+    names
+        .iter()
+        .flat_map(|name| name.bytes())
+        .all(|byte| byte != b'"' && byte != b'\\' && byte >= b' ')
+}
+
+/// Whether `name` stands quoted at `at`.
+fn is_name(bytes: &[u8], at: usize, name: &str) -> bool {
+    let end = at + 1 + name.len();
+    bytes.get(at) == Some(&b'"')
+        && bytes.get(end) == Some(&b'"')
+        && bytes[at + 1..end] == *name.as_bytes()
+}
+
 /// The end of the string that starts at `at`, if it does and has no escapes.
 fn string(bytes: &[u8], at: usize) -> Option<usize> {
     if *bytes.get(at)? != b'"' {
         return None;
     }
-    let rest = &bytes[at + 1..];
+    let mut at = at + 1;
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let found = special(u64::from_le_bytes(*eight));
+        if found != 0 {
+            at += (found.trailing_zeros() / 8) as usize;
+            return (bytes[at] == b'"').then_some(at + 1);
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..)?;
     let length = rest
         .iter()
         .position(|&byte| byte == b'"' || byte == b'\\' || byte < b' ')?;
-    (rest[length] == b'"').then_some(at + length + 2)
+    (rest[length] == b'"').then_some(at + length + 1)
+}
+
+/// Marks, in its lowest set bit, the first of eight bytes that is a quote, a backslash or a
+/// control character; marks above it mean nothing. See Anderson, "Bit Twiddling Hacks",
+/// "Determine if a word has a byte less than n".
+fn special(eight: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let below = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word;
+    let quote = below(eight ^ (ONES * u64::from(b'"')), 1);
+    let backslash = below(eight ^ (ONES * u64::from(b'\\')), 1);
+    (quote | backslash | below(eight, 0x20)) & (ONES * 0x80)
 }
 
 /// The end of the number that starts at `at`, if it follows JSON's grammar and has no exponent.
