@@ -9,10 +9,15 @@
 mod audit;
 mod commit;
 mod conn;
+mod outcomes;
+mod pages;
 mod read;
 mod replicas;
+mod row;
 mod schema;
 mod sql;
+mod statements;
+mod tables;
 mod writer;
 
 use std::path::Path;
@@ -25,9 +30,11 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use url::Url;
 use windlass_functions::stream::Stream;
 
-pub use audit::{Audit, OutcomeFilter, OutcomeRow, OutcomeTotal, Pages, SourceAudit, WindowTotal};
+pub use audit::{Audit, SourceAudit, WindowTotal};
 pub use commit::{CommitError, Committed};
 use conn::{Conn, DbError, LOCK_TIMEOUT, Target};
+pub use outcomes::{OutcomeFilter, OutcomeRow, OutcomeTotal};
+pub use pages::Pages;
 pub use read::{Answer, GmvQuery, GmvRow, Reader, TotalRow};
 pub use replicas::{Gate, Replicas};
 pub use writer::Writer;
@@ -57,7 +64,7 @@ pub enum StoreError {
     #[error("{0}")]
     Busy(String),
     /// Anything else.
-    #[error(transparent)]
+    #[error("{0:#}")]
     Failed(anyhow::Error),
 }
 
@@ -76,7 +83,7 @@ impl StoreError {
 
 impl From<DbError> for StoreError {
     fn from(error: DbError) -> Self {
-        Self::Failed(anyhow::Error::new(error).context("the database failed; see its log"))
+        Self::Failed(anyhow::Error::new(error).context("the database failed"))
     }
 }
 

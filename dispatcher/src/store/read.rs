@@ -12,8 +12,9 @@ use std::time::Duration;
 use serde::Serialize;
 use windlass_functions::stream::Stream;
 
-use super::conn::{Conn, READ_TIMEOUT, Row};
-use super::sql::{Dialect, time};
+use super::conn::{Conn, READ_TIMEOUT};
+use super::row::Row;
+use super::sql::{Dialect, stream_key, time};
 use super::{Store, StoreError};
 
 /// Which windows of the view `gmv_per_second`.
@@ -82,6 +83,23 @@ pub struct Answer<T> {
     pub warnings: Vec<String>,
 }
 
+impl Answer<Row> {
+    fn map<T>(self, row: fn(&Row) -> Result<T, StoreError>) -> Result<Answer<T>, StoreError> {
+        Ok(Answer {
+            rows: self.rows.iter().map(row).collect::<Result<_, _>>()?,
+            server: self.server,
+            staleness_ms: self.staleness_ms,
+            warnings: self.warnings,
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Question<'a> {
+    Gmv(&'a GmvQuery),
+    Totals,
+}
+
 /// Reads from replicas in turn, and from the primary when there are none or none answers.
 pub struct Reader {
     primary: Store,
@@ -112,23 +130,7 @@ impl Reader {
     /// # Errors
     /// If neither a replica nor the primary answers.
     pub async fn gmv(&self, query: &GmvQuery) -> Result<Answer<GmvRow>, StoreError> {
-        self.ask(async |conn: &mut Conn| {
-            let Some(condition) = self.condition(conn, query).await? else {
-                return Ok(Vec::new());
-            };
-            let dialect = conn.dialect();
-            let sql = format!(
-                "SELECT window_start, province, orders, {}, revision, state FROM gmv_per_second \
-                 {condition} ORDER BY window_start, province",
-                measures(dialect)
-            );
-            conn.rows_within(READ_TIMEOUT, &sql)
-                .await?
-                .iter()
-                .map(gmv_row)
-                .collect()
-        })
-        .await
+        self.ask(Question::Gmv(query)).await?.map(gmv_row)
     }
 
     /// Totals of all time by province.
@@ -136,37 +138,15 @@ impl Reader {
     /// # Errors
     /// If neither a replica nor the primary answers.
     pub async fn totals(&self) -> Result<Answer<TotalRow>, StoreError> {
-        self.ask(async |conn: &mut Conn| {
-            let sql = format!(
-                "SELECT province, orders, {} FROM gmv_total ORDER BY province",
-                measures(conn.dialect())
-            );
-            conn.rows_within(READ_TIMEOUT, &sql)
-                .await?
-                .iter()
-                .map(total_row)
-                .collect()
-        })
-        .await
+        self.ask(Question::Totals).await?.map(total_row)
     }
 
-    async fn ask<T>(
-        &self,
-        read: impl AsyncFn(&mut Conn) -> Result<Vec<T>, StoreError>,
-    ) -> Result<Answer<T>, StoreError> {
+    async fn ask(&self, question: Question<'_>) -> Result<Answer<Row>, StoreError> {
         let count = self.replicas.len();
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let mut warnings = Vec::new();
         for replica in (0..count).map(|i| &self.replicas[(first + i) % count]) {
-            let answer = async {
-                let mut conn = replica.open_migrated().await?;
-                // Before the rows: they may be newer than the age says, never older.
-                let stamp = Stamp::read(&mut conn, &self.stream).await?;
-                let rows = read(&mut conn).await?;
-                conn.close().await;
-                Ok::<_, StoreError>((stamp, rows))
-            };
-            match answer.await {
+            match self.ask_one(replica, question).await {
                 Ok((stamp, rows)) => {
                     let staleness_ms = self.staleness(&stamp, &mut warnings).await;
                     return Ok(Answer {
@@ -182,10 +162,7 @@ impl Reader {
         if count > 0 {
             warnings.push("no replica answered: this is the primary's answer".into());
         }
-        let mut conn = self.primary.open_migrated().await?;
-        let stamp = Stamp::read(&mut conn, &self.stream).await?;
-        let rows = read(&mut conn).await?;
-        conn.close().await;
+        let (stamp, rows) = self.ask_one(&self.primary, question).await?;
         Ok(Answer {
             rows,
             server: self.primary.name().to_owned(),
@@ -194,14 +171,36 @@ impl Reader {
         })
     }
 
-    async fn staleness(&self, replica: &Stamp, warnings: &mut Vec<String>) -> Option<u64> {
-        let primary = async {
-            let mut conn = self.primary.open().await?;
-            let stamp = Stamp::read(&mut conn, &self.stream).await?;
-            conn.close().await;
-            Ok::<_, StoreError>(stamp)
+    async fn ask_one(
+        &self,
+        store: &Store,
+        question: Question<'_>,
+    ) -> Result<(Stamp, Vec<Row>), StoreError> {
+        let mut conn = store.open_migrated().await?;
+        // Before the rows: they may be newer than the age says, never older.
+        let stamp = Stamp::read(&mut conn, &self.stream).await?;
+        let measures = measures(conn.dialect());
+        let sql = match question {
+            Question::Gmv(query) => {
+                let Some(condition) = self.condition(&mut conn, query).await? else {
+                    return Ok((stamp, Vec::new()));
+                };
+                format!(
+                    "SELECT window_start, province, orders, {measures}, revision, state \
+                     FROM gmv_per_second {condition} ORDER BY window_start, province"
+                )
+            }
+            Question::Totals => {
+                format!("SELECT province, orders, {measures} FROM gmv_total ORDER BY province")
+            }
         };
-        let now = match primary.await {
+        let rows = conn.rows_within(READ_TIMEOUT, &sql).await?;
+        conn.close().await;
+        Ok((stamp, rows))
+    }
+
+    async fn staleness(&self, replica: &Stamp, warnings: &mut Vec<String>) -> Option<u64> {
+        let now = match self.primary_stamp().await {
             Ok(primary) if primary.seen_at <= replica.seen_at => {
                 return replica.seen_at.map(|_| 0);
             }
@@ -214,6 +213,13 @@ impl Reader {
         replica
             .seen_at
             .map(|seen_at| (now - seen_at).max(0).cast_unsigned())
+    }
+
+    async fn primary_stamp(&self) -> Result<Stamp, StoreError> {
+        let mut conn = self.primary.open().await?;
+        let stamp = Stamp::read(&mut conn, &self.stream).await?;
+        conn.close().await;
+        Ok(stamp)
     }
 
     /// The query as a `WHERE` clause of constants, so that it reaches the primary key; `None` if
@@ -230,11 +236,9 @@ impl Reader {
             ))
         };
         if let Some(last) = query.last {
-            let dialect = conn.dialect();
             let newest = format!(
-                "SELECT MAX(window_start) FROM results WHERE stream = {} AND query = {}",
-                dialect.text(&self.stream.name),
-                dialect.text(&self.stream.query)
+                "SELECT MAX(window_start) FROM results WHERE {}",
+                stream_key(conn.dialect(), &self.stream)
             );
             let rows = conn.rows(&newest).await?;
             let Some(newest) = rows
@@ -281,10 +285,9 @@ impl Stamp {
     async fn read(conn: &mut Conn, stream: &Stream) -> Result<Self, StoreError> {
         let dialect = conn.dialect();
         let sql = format!(
-            "SELECT MAX(seen_at), {} FROM shards WHERE stream = {} AND query = {}",
+            "SELECT MAX(seen_at), {} FROM shards WHERE {}",
             dialect.now(),
-            dialect.text(&stream.name),
-            dialect.text(&stream.query)
+            stream_key(dialect, stream)
         );
         let rows = conn.rows(&sql).await?;
         let row = rows.first().ok_or_else(|| {

@@ -38,7 +38,7 @@ impl Replicas {
     /// Connects to each replica.
     ///
     /// # Errors
-    /// If none can be reached, one denies access, or one is an SQLite file, which has no replicas.
+    /// [`StoreError::Unreachable`] if none can be reached yet; others if one denies access, or one is an SQLite file, which has no replicas.
     pub async fn connect(urls: &[String]) -> Result<Self, StoreError> {
         let mut lanes = Vec::with_capacity(urls.len());
         let mut away = None;
@@ -53,8 +53,12 @@ impl Replicas {
                 }
                 Ok(conn) => Some(conn),
                 // It may come back; one that denies access will go on doing so.
-                Err(error @ StoreError::Unreachable(_)) => {
-                    away = Some(error);
+                Err(StoreError::Unreachable(message)) => {
+                    away = Some(message);
+                    None
+                }
+                Err(StoreError::UnknownDatabase(message)) => {
+                    away = Some(format!("{message}; or it has not been replicated yet"));
                     None
                 }
                 Err(error) => return Err(error),
@@ -62,7 +66,9 @@ impl Replicas {
             lanes.push(Lane { store, conn });
         }
         match away {
-            Some(error) if lanes.iter().all(|lane| lane.conn.is_none()) => Err(error),
+            Some(message) if lanes.iter().all(|lane| lane.conn.is_none()) => {
+                Err(StoreError::Unreachable(message))
+            }
             _ => Ok(Self {
                 lanes: lanes.into_iter().map(Mutex::new).collect(),
                 first: 0.into(),

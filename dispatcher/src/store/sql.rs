@@ -2,12 +2,14 @@
 //!
 //! Statements carry their values as literals rather than as parameters, so that a transaction of
 //! any size is a handful of round trips and no server keeps a prepared statement for every number
-//! of rows. Text and bytes are written in hexadecimal, which no content can break out of.
+//! of rows. Bytes, and text with a quote, a backslash or a control character, are written in
+//! hexadecimal, which no content can break out of.
 
 use std::fmt::Write as _;
 
 use jiff::SignedDuration;
 use jiff::civil::DateTime;
+use windlass_functions::stream::Stream;
 
 /// What a database speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,10 @@ const TIMES: std::ops::RangeInclusive<i64> = -30_610_224_000_000..=253_402_300_7
 impl Dialect {
     /// A text literal, compared byte by byte.
     pub fn text(self, text: &str) -> String {
+        // The usual case, half as long and read faster: nothing in it that means anything in SQL.
+        if !text.contains(|c: char| c == '\'' || c == '\\' || c.is_control()) {
+            return format!("'{text}'");
+        }
         match self {
             Self::Sqlite => format!("CAST({} AS TEXT)", hex(text.as_bytes())),
             Self::MySql | Self::MariaDb => format!("_utf8mb4 {}", hex(text.as_bytes())),
@@ -101,6 +107,15 @@ impl Dialect {
             self.proposed(column)
         )
     }
+}
+
+/// The condition that selects a stream's rows.
+pub(super) fn stream_key(dialect: Dialect, stream: &Stream) -> String {
+    format!(
+        "stream = {} AND query = {}",
+        dialect.text(&stream.name),
+        dialect.text(&stream.query)
+    )
 }
 
 /// A literal of bytes.
@@ -195,7 +210,8 @@ mod tests {
     fn text_in_a_literal_cannot_end_it() {
         assert_eq!(Dialect::MySql.text("a'\\"), "_utf8mb4 x'61275c'");
         assert_eq!(Dialect::Sqlite.text("'\0"), "CAST(x'2700' AS TEXT)");
-        assert_eq!(Dialect::Sqlite.text(""), "CAST(x'' AS TEXT)");
+        assert_eq!(Dialect::Sqlite.text("浙江 😀; --"), "'浙江 😀; --'");
+        assert_eq!(Dialect::MySql.text(""), "''");
     }
 
     #[test]

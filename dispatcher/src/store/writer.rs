@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use windlass_functions::stream::Stream;
 
-use super::conn::{Conn, DbError, LOCK_TIMEOUT, Row};
-use super::sql::{Dialect, time};
+use super::conn::{Conn, DbError, LOCK_TIMEOUT};
+use super::row::Row;
+use super::sql::{Dialect, stream_key, time};
 use super::{Store, StoreError, schema};
 use crate::plan::{Loaded, OutcomeKind, Reached, SourceRecord};
 
@@ -68,7 +69,9 @@ impl Writer {
                         self.shard, self.lease
                     )));
                 }
-                Err(RaiseError::Db(error)) => return Err(error.into()),
+                Err(RaiseError::Db(error)) => {
+                    return Err(schema::privilege(error, &self.store.database));
+                }
                 Err(RaiseError::Missing) => {
                     return Err(StoreError::Schema(format!(
                         "the database has no shard {} of stream {:?}: run `windlass migrate` first",
@@ -303,7 +306,11 @@ impl Writer {
     }
 
     async fn connect(&mut self) -> Result<(), StoreError> {
-        if self.conn.as_ref().is_some_and(Conn::is_open) {
+        if let Some(conn) = &mut self.conn
+            && conn.is_open()
+            // The server ends sessions that were silent for longer than the lease.
+            && conn.rows("SELECT 1").await.is_ok()
+        {
             return Ok(());
         }
         let mut conn = self.store.open().await?;
@@ -327,21 +334,13 @@ impl Writer {
     }
 
     /// The condition that selects the stream's rows.
-    pub(super) fn stream_key(&self) -> String {
-        let dialect = self.dialect();
-        format!(
-            "stream = {} AND query = {}",
-            dialect.text(&self.stream.name),
-            dialect.text(&self.stream.query)
-        )
+    fn stream_key(&self) -> String {
+        let dialect = self.conn.as_ref().map_or(Dialect::Sqlite, Conn::dialect);
+        stream_key(dialect, &self.stream)
     }
 
-    pub(super) fn shard_key(&self) -> String {
+    fn shard_key(&self) -> String {
         format!("{} AND shard = {}", self.stream_key(), self.shard)
-    }
-
-    pub(super) fn dialect(&self) -> Dialect {
-        self.conn.as_ref().map_or(Dialect::Sqlite, Conn::dialect)
     }
 }
 

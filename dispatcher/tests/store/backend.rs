@@ -15,7 +15,7 @@ use windlass_functions::stream::Stream;
 
 /// A moment on a Singles' Day, ms UTC: 2025-11-11 00:00:00.
 pub const T0: i64 = 1_762_819_200_000;
-pub const LEASE: Duration = Duration::from_secs(10);
+pub const LEASE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -108,6 +108,11 @@ impl Backend {
         };
         let create = format!("CREATE DATABASE {}", backend.name);
         run(&backend.server, &create).await.unwrap();
+        if let Some(replica) = &backend.replica {
+            while run(replica, "SELECT 1").await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        }
         Some(backend)
     }
 
@@ -233,7 +238,7 @@ pub fn block(seqs: impl IntoIterator<Item = u32>) -> Vec<u8> {
     bytes
 }
 
-/// Listens in front of a server. The first connection that sends `COMMIT` is cut: after the server
+/// Listens in front of a server. A connection that sends a plan's `COMMIT` is cut: after the server
 /// has answered when `deliver`, else before the server has heard of it.
 pub async fn losing_proxy(backend: &Backend, deliver: bool) -> String {
     let server = url::Url::parse(&backend.url).unwrap();
@@ -274,7 +279,7 @@ async fn relay(
                 if asked.is_empty() {
                     return Ok(());
                 }
-                let commits = asked.windows(6).any(|word| word == b"COMMIT");
+                let commits = asked.windows(7).any(|word| word == b"COMMIT;");
                 if commits && !deliver {
                     return Ok(());
                 }

@@ -52,9 +52,9 @@ async fn a_gate_stays_shut_where_the_commit_does_not_arrive(backend: &Backend) {
     at.commit_no += 1;
     let limit = Duration::from_secs(30);
     replicas.wait_applied(&first.gate, limit).await.unwrap();
-    // Whoever holds the shard's row on the replica keeps it from applying the next fence.
+    // Whoever reads the shard's row under a lock keeps the replica from applying the next fence.
     let mut holder = MySqlConnection::connect(replica).await.unwrap();
-    sqlx::raw_sql("BEGIN; SELECT * FROM shards FOR UPDATE")
+    sqlx::raw_sql("BEGIN; SELECT * FROM shards LOCK IN SHARE MODE")
         .execute(&mut holder)
         .await
         .unwrap();
