@@ -8,6 +8,8 @@ use clap::Parser;
 use windlass::cli::Cli;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    let _scenario = windlass_dispatcher::failpoint::scenario();
     match run(Cli::parse()) {
         Ok(code) => code,
         // Whoever reads our output has seen enough of it (`windlass … | head`).

@@ -1,0 +1,485 @@
+//! One test's site: a stream and a database of its own on the shared servers, and the processes
+//! that the test starts, each killed by its id when the test is over.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use windlass_datagen::broker::Target;
+use windlass_datagen::feed::Feed;
+use windlass_datagen::manifest::{Manifest, Origin};
+use windlass_datagen::message::{Format, Messages, Packing};
+use windlass_datagen::publish::{Speed, publish};
+use windlass_datagen::workload::{Options, Workload};
+use windlass_dispatcher::broker::{Broker, Topology};
+use windlass_dispatcher::status::Status;
+use windlass_dispatcher::store::{Audit, Store};
+use windlass_functions::stream::Stream;
+
+/// Tests that stop a shared server hold it alone; all others share it.
+static SERVERS: RwLock<()> = RwLock::const_new(());
+
+/// Which database holds the results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Database {
+    MariaDb,
+    MySql,
+}
+
+impl Database {
+    /// Its name for `tests/services`.
+    pub fn service(self) -> &'static str {
+        match self {
+            Self::MariaDb => "mariadb",
+            Self::MySql => "mysql",
+        }
+    }
+
+    fn variable(self) -> &'static str {
+        match self {
+            Self::MariaDb => "WINDLASS_TEST_MARIADB",
+            Self::MySql => "WINDLASS_TEST_MYSQL",
+        }
+    }
+}
+
+enum Hold {
+    Shared(#[allow(dead_code, reason = "held, not read")] RwLockReadGuard<'static, ()>),
+    Alone(#[allow(dead_code, reason = "held, not read")] RwLockWriteGuard<'static, ()>),
+}
+
+/// See the module's documentation.
+pub struct Site {
+    pub dir: tempfile::TempDir,
+    pub stream: Stream,
+    pub shards: u32,
+    pub broker: String,
+    pub store: String,
+    pub replica: String,
+    pub database: Database,
+    _hold: Hold,
+}
+
+impl Site {
+    /// A site whose servers no test touches; `None` (said on standard error) without servers.
+    pub async fn new(name: &str) -> Option<Self> {
+        Self::make(name, Database::MariaDb, Hold::Shared(SERVERS.read().await))
+    }
+
+    /// The same on a database of choice.
+    pub async fn on(name: &str, database: Database) -> Option<Self> {
+        Self::make(name, database, Hold::Shared(SERVERS.read().await))
+    }
+
+    /// A site that has the servers to itself and may stop them.
+    pub async fn alone(name: &str, database: Database) -> Option<Self> {
+        Self::make(name, database, Hold::Alone(SERVERS.write().await))
+    }
+
+    fn make(name: &str, database: Database, hold: Hold) -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let broker = setting("WINDLASS_TEST_AMQP")?;
+        let server = setting(database.variable())?;
+        let replica = setting(&format!("{}_REPLICA", database.variable()))?;
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let unique = format!("{}-{}-{number}", name.replace('_', "-"), std::process::id());
+        let schema = format!("windlass_{}", unique.replace('-', "_"));
+        service(&[
+            "sql",
+            database.service(),
+            "-e",
+            &format!("CREATE DATABASE {schema}"),
+        ]);
+        let of = |url: &str| {
+            let mut url = url::Url::parse(url).expect("tests/services prints URLs");
+            url.set_path(&schema);
+            url.to_string()
+        };
+        let site = Self {
+            dir: tempfile::tempdir().expect("a temporary directory"),
+            stream: Stream {
+                name: unique,
+                ..Stream::default()
+            },
+            shards: 1,
+            broker,
+            store: of(&server),
+            replica: of(&replica),
+            database,
+            _hold: hold,
+        };
+        let config = format!("[stream]\nname = \"{}\"\n", site.stream.name);
+        std::fs::write(site.config(), config).expect("the test's configuration");
+        Some(site)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.path().join("windlass.toml")
+    }
+
+    /// The `windlass` command with this site's stream, broker and store.
+    pub fn windlass(&self, subcommand: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
+        command
+            .args(subcommand)
+            .env("WINDLASS_CONFIG", self.config())
+            .env("WINDLASS_BROKER", &self.broker)
+            .env("WINDLASS_STORE", &self.store)
+            .env("WINDLASS_SHARDS", self.shards.to_string())
+            .env_remove("FAILPOINTS")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a subcommand to its end.
+    pub fn run(&self, subcommand: &[&str]) -> Output {
+        let output = self.windlass(subcommand).output();
+        output.expect("the windlass command starts")
+    }
+
+    /// Starts `windlass dispatch` with these further flags and waits until it answers.
+    pub fn dispatch(&self, flags: &[&str]) -> Process {
+        let process = self.dispatch_with(flags, None);
+        process.answers();
+        process
+    }
+
+    /// The same, with failpoints set, and without waiting: it may die at once.
+    pub fn dispatch_with(&self, flags: &[&str], failpoints: Option<&str>) -> Process {
+        let address = free_address();
+        let listen = address.to_string();
+        let mut arguments = vec!["dispatch", "--listen", &listen];
+        if !flags.contains(&"--workers") {
+            arguments.extend(["--workers", "1"]);
+        }
+        arguments.extend(flags);
+        let mut command = self.windlass(&arguments);
+        if let Some(failpoints) = failpoints {
+            command.env("FAILPOINTS", failpoints);
+        }
+        Process::start(command, self.dir.path(), address)
+    }
+
+    /// A feed of orders for this site: `options` with the event time starting now, unless it is set.
+    pub fn workload(&self, options: Options) -> Workload {
+        let start_ms = match options.start_ms {
+            0 => unix_ms(),
+            set => set,
+        };
+        let options = Options {
+            start_ms,
+            ..options
+        };
+        Workload::new(options).expect("the test's workload is within its ranges")
+    }
+
+    /// Publishes a workload with confirms and returns its manifest.
+    pub async fn publish(&self, options: Options, format: Format, speed: Speed) -> Manifest {
+        let packing = Packing {
+            format,
+            batch: format.default_batch(),
+            duplicates: 0.01,
+            seed: options.seed,
+        };
+        self.publish_packed(options, packing, speed).await
+    }
+
+    /// The same with a packing of choice.
+    pub async fn publish_packed(
+        &self,
+        options: Options,
+        packing: Packing,
+        speed: Speed,
+    ) -> Manifest {
+        let workload = self.workload(options);
+        let origin = Origin::Workload(workload.options().clone());
+        let messages = Messages::new(Feed::Workload(Box::new(workload)), packing);
+        let target = Target::parse(&self.broker, &self.stream.name, self.shards)
+            .expect("tests/services prints URLs");
+        let window_ms = self.stream.window_ms;
+        let published = publish(
+            &target,
+            messages,
+            window_ms,
+            speed,
+            origin,
+            |_| {},
+            std::future::pending(),
+        )
+        .await
+        .expect("the broker takes the run");
+        assert!(published.failure.is_none(), "{:?}", published.failure);
+        published.manifest
+    }
+
+    /// The in-crate view of this site's broker.
+    pub async fn broker(&self) -> Broker {
+        let topology = Topology {
+            stream: self.stream.name.clone(),
+            shards: self.shards,
+        };
+        let broker = Broker::connect(&self.broker, &topology).await;
+        let broker = broker.expect("the broker answers");
+        broker.declare().await.expect("the topology fits");
+        broker
+    }
+
+    /// The in-crate view of this site's store.
+    pub async fn store(&self) -> Store {
+        Store::connect(&self.store)
+            .await
+            .expect("the store answers")
+    }
+
+    /// What the store says became of every tuple; `None` while it cannot be asked.
+    pub async fn audit(&self) -> Option<Audit> {
+        let store = Store::connect(&self.store).await.ok()?;
+        store.audit(&self.stream).await.ok()
+    }
+
+    /// Waits until `tuples` are settled, and returns how long that took.
+    pub async fn settled(&self, tuples: u64, within: Duration) -> Duration {
+        let started = Instant::now();
+        loop {
+            let audit = self.audit().await;
+            let settled = audit.as_ref().map_or(0, settled);
+            if settled >= tuples {
+                assert_eq!(settled, tuples, "more settled than published: {audit:?}");
+                return started.elapsed();
+            }
+            assert!(
+                started.elapsed() < within,
+                "{settled} of {tuples} tuples settled within {within:?}: {audit:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until all of `manifest` is settled, then has `windlass audit` compare every window.
+    pub async fn equals(&self, manifest: &Manifest, within: Duration) -> Duration {
+        let took = self.settled(manifest.totals.orders, within).await;
+        let path = self.dir.path().join("manifest.json");
+        manifest.write(&path).expect("the manifest is written");
+        let path = path.display().to_string();
+        let audit = self.run(&["audit", "--manifest", &path]);
+        assert!(
+            audit.status.success(),
+            "the rows differ from the oracle:\n{}{}",
+            String::from_utf8_lossy(&audit.stdout),
+            String::from_utf8_lossy(&audit.stderr)
+        );
+        took
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let schema = url::Url::parse(&self.store).expect("made by us");
+        let schema = schema.path().trim_start_matches('/').to_owned();
+        if std::thread::panicking() {
+            eprintln!(
+                "the failed test's rows stay in {schema}, its queues in {}",
+                self.stream.name
+            );
+            return;
+        }
+        let drop = format!("DROP DATABASE {schema}");
+        service(&["sql", self.database.service(), "-e", &drop]);
+        for shard in 0..self.shards {
+            let queue = format!("{}.{shard}", self.stream.name);
+            service(&["rabbitmqctl", "delete_queue", &queue]);
+        }
+        let quarantine = format!("{}.quarantine", self.stream.name);
+        service(&["rabbitmqctl", "delete_queue", &quarantine]);
+    }
+}
+
+/// Distinct tuples that are settled.
+pub fn settled(audit: &Audit) -> u64 {
+    let of = audit.sources.iter();
+    let all: i64 = of.map(|s| s.counted + s.late + s.quarantined).sum();
+    all as u64
+}
+
+/// A `windlass dispatch` process; killed when dropped.
+pub struct Process {
+    child: Child,
+    pub address: SocketAddr,
+    pub log: PathBuf,
+}
+
+impl Process {
+    fn start(mut command: Command, dir: &Path, address: SocketAddr) -> Self {
+        let log = dir.join(format!("dispatch-{}.log", address.port()));
+        let file = std::fs::File::create(&log).expect("the log file");
+        command.stdout(Stdio::null()).stderr(file);
+        let child = command.spawn().expect("windlass dispatch starts");
+        Self {
+            child,
+            address,
+            log,
+        }
+    }
+
+    /// Waits until it serves its API.
+    pub fn answers(&self) {
+        until(Duration::from_secs(60), "the dispatcher answers", || {
+            std::net::TcpStream::connect(self.address).is_ok()
+        });
+    }
+
+    /// What `/v1/status` says.
+    pub async fn status(&self) -> serde_json::Value {
+        let url = format!("http://{}/v1/status", self.address);
+        let answer = reqwest::get(url).await.expect("the dispatcher answers");
+        let body = answer.bytes().await.expect("a status");
+        serde_json::from_slice(&body).expect("the status is JSON")
+    }
+
+    /// Waits until its role for shard 0 is this.
+    pub async fn becomes(&self, role: &str, within: Duration) {
+        let started = Instant::now();
+        loop {
+            let status = self.status().await;
+            if status["shards"]["0"]["role"] == role {
+                return;
+            }
+            assert!(
+                started.elapsed() < within,
+                "not {role} within {within:?}: {status}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id() as i32).expect("a process id");
+        kill_process(pid, signal).expect("the process is there");
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub fn kill(mut self) {
+        self.child.kill().expect("the process is there");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Waits for its end.
+    pub fn ended(&mut self, within: Duration) -> ExitStatus {
+        let mut status = None;
+        until(within, "the process ends", || {
+            status = self.child.try_wait().expect("it can be asked");
+            status.is_some()
+        });
+        status.expect("it has ended")
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it can be asked").is_some()
+    }
+
+    /// Process ids of its local workers.
+    pub fn workers(&self) -> Vec<i32> {
+        let parent = self.child.id();
+        let list = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+        let mut ids: Vec<i32> = parse_ids(&list.unwrap_or_default());
+        // Children belong to the thread that started them.
+        if let Ok(threads) = std::fs::read_dir(format!("/proc/{parent}/task")) {
+            for thread in threads.flatten() {
+                let list = std::fs::read_to_string(thread.path().join("children"));
+                ids.extend(parse_ids(&list.unwrap_or_default()));
+            }
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// Memory in use, bytes: now, and at its highest.
+    pub fn memory(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("the process is there");
+        let field = |name: &str| -> u64 {
+            let line = status.lines().find(|line| line.starts_with(name));
+            let kib = line.and_then(|line| line.split_whitespace().nth(1));
+            kib.and_then(|kib| kib.parse().ok()).unwrap_or(0) * 1024
+        };
+        (field("VmRSS:"), field("VmHWM:"))
+    }
+
+    /// What it has logged.
+    pub fn logged(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+fn parse_ids(list: &str) -> Vec<i32> {
+    list.split_whitespace()
+        .filter_map(|id| id.parse().ok())
+        .collect()
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.logged();
+            let tail: Vec<&str> = log.lines().rev().take(25).collect();
+            for line in tail.iter().rev() {
+                eprintln!("{}: {line}", self.address);
+            }
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs `tests/services` with these arguments.
+pub fn service(arguments: &[&str]) {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/services");
+    let output = Command::new(program).args(arguments).output();
+    let output = output.expect("tests/services starts");
+    assert!(
+        output.status.success(),
+        "tests/services {arguments:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Asks again and again until it is so.
+pub fn until(within: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < within, "not within {within:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The wall clock, ms since the epoch.
+pub fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.expect("a clock after 1970").as_millis() as i64
+}
+
+fn setting(variable: &str) -> Option<String> {
+    let value = std::env::var(variable).ok();
+    if value.is_none() {
+        assert_ne!(
+            std::env::var("WINDLASS_TEST_REQUIRED").as_deref(),
+            Ok("1"),
+            "{variable} is not set: run `tests/services up` and `eval \"$(tests/services env)\"`"
+        );
+        eprintln!("skipped: {variable} is not set");
+    }
+    value
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address")
+}

@@ -1,0 +1,12 @@
+//! Whole-system tests: real dispatcher and worker processes, a real RabbitMQ, real databases.
+//!
+//! They need `tests/services up` and its environment (`tests/run` does both) and are skipped, saying
+//! so, where that is missing, unless `WINDLASS_TEST_REQUIRED=1`.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the tests are a shell: they read clocks"
+)]
+
+mod basics;
+mod harness;
