@@ -181,7 +181,8 @@ impl Store {
             after: None,
             page: VecDeque::new(),
             done: false,
-            read: Box::new(move |row| window_total(row, unit)),
+            read: window_total,
+            unit,
         })
     }
 
@@ -206,7 +207,8 @@ impl Store {
             after: None,
             page: VecDeque::new(),
             done: false,
-            read: Box::new(move |row| outcome_total(row, unit)),
+            read: outcome_total,
+            unit,
         })
     }
 
@@ -275,7 +277,9 @@ pub struct Pages<T> {
     after: Option<String>,
     page: VecDeque<T>,
     done: bool,
-    read: Box<dyn Fn(&Row) -> Result<T, DbError> + Send + Sync>,
+    read: fn(&Row, i128) -> Result<T, DbError>,
+    /// Hundredths in a minor unit.
+    unit: i128,
 }
 
 impl<T> Pages<T> {
@@ -298,7 +302,7 @@ impl<T> Pages<T> {
                 self.after = Some(self.beyond(last)?);
             }
             for row in &rows {
-                self.page.push_back((self.read)(row)?);
+                self.page.push_back((self.read)(row, self.unit)?);
             }
         }
         Ok(self.page.pop_front())

@@ -497,7 +497,11 @@ impl Statements {
             .checked_mul(self.unit)
             .ok_or_else(|| anyhow!("a sum of {} does not fit DECIMAL(38,2)", partial.sum))?;
         let sum = match self.dialect {
-            Dialect::Sqlite => format!("{}, {}", sum / LIMB, sum % LIMB),
+            Dialect::Sqlite => {
+                let hi = i64::try_from(sum / LIMB)
+                    .map_err(|_| anyhow!("a sum of {sum} hundredths does not fit SQLite"))?;
+                format!("{hi}, {}", sum % LIMB)
+            }
             _ => decimal(sum),
         };
         let (min, max) = (self.amount(partial.min)?, self.amount(partial.max)?);

@@ -38,27 +38,36 @@ impl Replicas {
     /// Connects to each replica.
     ///
     /// # Errors
-    /// If one cannot be reached, or is an SQLite file, which has no replicas.
+    /// If none can be reached, one denies access, or one is an SQLite file, which has no replicas.
     pub async fn connect(urls: &[String]) -> Result<Self, StoreError> {
         let mut lanes = Vec::with_capacity(urls.len());
+        let mut away = None;
         for url in urls {
             let store = Store::parse(url)?;
-            let conn = store.open().await?;
-            if conn.dialect() == Dialect::Sqlite {
-                return Err(StoreError::Url(format!(
-                    "expected a replica's mysql:// URL, got {}: an SQLite file has no replicas",
-                    store.name()
-                )));
-            }
-            lanes.push(Mutex::new(Lane {
-                store,
-                conn: Some(conn),
-            }));
+            let conn = match store.open().await {
+                Ok(conn) if conn.dialect() == Dialect::Sqlite => {
+                    return Err(StoreError::Url(format!(
+                        "expected a replica's mysql:// URL, got {}: an SQLite file has no replicas",
+                        store.name()
+                    )));
+                }
+                Ok(conn) => Some(conn),
+                // It may come back; one that denies access will go on doing so.
+                Err(error @ StoreError::Unreachable(_)) => {
+                    away = Some(error);
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            lanes.push(Lane { store, conn });
         }
-        Ok(Self {
-            lanes,
-            first: 0.into(),
-        })
+        match away {
+            Some(error) if lanes.iter().all(|lane| lane.conn.is_none()) => Err(error),
+            _ => Ok(Self {
+                lanes: lanes.into_iter().map(Mutex::new).collect(),
+                first: 0.into(),
+            }),
+        }
     }
 
     /// Waits until some replica has applied everything up to `gate`. The limit is shared evenly

@@ -263,24 +263,28 @@ fn lock_name(dialect: Dialect, database: &str) -> String {
 
 fn tables(dialect: Dialect) -> Vec<String> {
     let sqlite = dialect == Dialect::Sqlite;
-    // Text is equal only when its bytes are, trailing spaces included.
+    // Text is equal only when its bytes are, trailing spaces included. SQLite's tables are strict:
+    // an integer that overflows is an error, not a float.
     let end = match dialect {
-        Dialect::Sqlite => ") WITHOUT ROWID",
+        Dialect::Sqlite => ") STRICT, WITHOUT ROWID",
         Dialect::MySql => ") ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin",
         Dialect::MariaDb => ") ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin",
     };
-    let (name, text, reason, time, blob) = if sqlite {
-        ("TEXT", "TEXT", "TEXT", "TEXT", "BLOB")
+    let (name, text, reason, time) = if sqlite {
+        ("TEXT", "TEXT", "TEXT", "TEXT")
     } else {
         (
             "VARCHAR(64)",
             "VARCHAR(255)",
             "VARCHAR(1000)",
             "DATETIME(3)",
-            "BLOB",
         )
     };
-    let unsigned = if sqlite { "INTEGER" } else { "BIGINT UNSIGNED" };
+    let (count, unsigned) = if sqlite {
+        ("INTEGER", "INTEGER")
+    } else {
+        ("BIGINT", "BIGINT UNSIGNED")
+    };
     let (sum, amount) = if sqlite {
         (
             "gmv_hi INTEGER NOT NULL, gmv_lo INTEGER NOT NULL",
@@ -291,24 +295,24 @@ fn tables(dialect: Dialect) -> Vec<String> {
     };
     let of = format!("stream {name} NOT NULL, query {name} NOT NULL");
     let aggregates = format!(
-        "orders BIGINT NOT NULL, {sum}, min_amount {amount} NOT NULL, max_amount {amount} NOT NULL"
+        "orders {count} NOT NULL, {sum}, min_amount {amount} NOT NULL, max_amount {amount} NOT NULL"
     );
     let mut tables: Vec<String> = [
         format!(
-            "streams ({of}, shards INTEGER NOT NULL, window_ms BIGINT NOT NULL, \
+            "streams ({of}, shards INTEGER NOT NULL, window_ms {count} NOT NULL, \
              scale INTEGER NOT NULL, PRIMARY KEY (stream, query)"
         ),
         format!(
-            "shards ({of}, shard INTEGER NOT NULL, epoch BIGINT NOT NULL DEFAULT 0, \
-             commit_no BIGINT NOT NULL DEFAULT 0, watermark {time} NULL, final_before {time} NULL, \
+            "shards ({of}, shard INTEGER NOT NULL, epoch {count} NOT NULL DEFAULT 0, \
+             commit_no {count} NOT NULL DEFAULT 0, watermark {time} NULL, final_before {time} NULL, \
              last_window {time} NULL, owner {text} NULL, lease_until {time} NULL, seen_at {time} NULL, \
-             duplicates BIGINT NOT NULL DEFAULT 0, redeliveries BIGINT NOT NULL DEFAULT 0, \
-             undecodable BIGINT NOT NULL DEFAULT 0, misrouted BIGINT NOT NULL DEFAULT 0, \
+             duplicates {count} NOT NULL DEFAULT 0, redeliveries {count} NOT NULL DEFAULT 0, \
+             undecodable {count} NOT NULL DEFAULT 0, misrouted {count} NOT NULL DEFAULT 0, \
              PRIMARY KEY (stream, query, shard)"
         ),
         format!(
             "results ({of}, window_start {time} NOT NULL, item_key {text} NOT NULL, \
-             shard INTEGER NOT NULL, {aggregates}, revision BIGINT NOT NULL, \
+             shard INTEGER NOT NULL, {aggregates}, revision {count} NOT NULL, \
              PRIMARY KEY (stream, query, window_start, item_key, shard)"
         ),
         format!(
@@ -317,17 +321,17 @@ fn tables(dialect: Dialect) -> Vec<String> {
         ),
         format!(
             "ledger ({of}, source {text} NOT NULL, shard INTEGER NOT NULL, active INTEGER NOT NULL, \
-             max_ts {time} NULL, low {unsigned} NOT NULL, counted BIGINT NOT NULL, \
-             late BIGINT NOT NULL, quarantined BIGINT NOT NULL, PRIMARY KEY (stream, query, source){}",
+             max_ts {time} NULL, low {unsigned} NOT NULL, counted {count} NOT NULL, \
+             late {count} NOT NULL, quarantined {count} NOT NULL, PRIMARY KEY (stream, query, source){}",
             if sqlite { "" } else { ", INDEX ledger_home (stream, query, shard, active)" }
         ),
         format!(
             "ledger_blocks ({of}, source {text} NOT NULL, block_no {unsigned} NOT NULL, \
-             seqs {blob} NOT NULL, PRIMARY KEY (stream, query, source, block_no)"
+             seqs BLOB NOT NULL, PRIMARY KEY (stream, query, source, block_no)"
         ),
         format!(
             "outcomes ({of}, source {text} NOT NULL, seq {unsigned} NOT NULL, \
-             kind VARCHAR(16) NOT NULL, reason {reason} NOT NULL, quarantine_id {text} NOT NULL, \
+             kind {text} NOT NULL, reason {reason} NOT NULL, quarantine_id {text} NOT NULL, \
              ts {time} NULL, window_start {time} NULL, item_key {text} NULL, amount {amount} NULL, \
              at {time} NOT NULL, PRIMARY KEY (stream, query, source, seq)"
         ),

@@ -6,8 +6,8 @@
 
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
-use jiff::tz::Offset;
+use jiff::SignedDuration;
+use jiff::civil::DateTime;
 
 /// What a database speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +17,12 @@ pub(super) enum Dialect {
     Sqlite,
 }
 
-/// SQLite's integers end at 2⁶³, sums do not: there they are `hi * LIMB + lo`.
+/// SQLite's integers end at 2⁶³, sums do not: there they are `hi * LIMB + lo`, which ends beyond
+/// the sum of 10¹⁵ of the largest amounts.
 pub(super) const LIMB: i128 = 1_000_000_000_000_000;
+
+/// Where milliseconds are counted from. Civil times in UTC reach further than jiff's timestamps.
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 /// First and last instants that a `DATETIME(3)` can hold, ms UTC.
 const TIMES: std::ops::RangeInclusive<i64> = -30_610_224_000_000..=253_402_300_799_999;
@@ -115,7 +119,7 @@ pub(super) fn time(ms: i64) -> Option<String> {
     if !TIMES.contains(&ms) {
         return None;
     }
-    let at = Offset::UTC.to_datetime(Timestamp::from_millisecond(ms).ok()?);
+    let at = EPOCH.checked_add(SignedDuration::from_millis(ms)).ok()?;
     Some(format!("'{}'", at.strftime("%Y-%m-%d %H:%M:%S.%3f")))
 }
 
@@ -126,8 +130,8 @@ pub(super) fn time_or_null(ms: Option<i64>) -> String {
 
 /// Reads a `DATETIME(3)` as the databases print it, into ms UTC.
 pub(super) fn parse_time(text: &str) -> Option<i64> {
-    let at = jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S%.f", text).ok()?;
-    Some(Offset::UTC.to_timestamp(at).ok()?.as_millisecond())
+    let at = DateTime::strptime("%Y-%m-%d %H:%M:%S%.f", text).ok()?;
+    i64::try_from(at.duration_since(EPOCH).as_millis()).ok()
 }
 
 /// Hundredths as a decimal number: `-12345` is `-123.45`.

@@ -1,0 +1,12 @@
+//! The store's promises, on SQLite always and on MariaDB and MySQL where `WINDLASS_TEST_MARIADB`
+//! and `WINDLASS_TEST_MYSQL` name a server (`eval "$(tests/services env)"`). Each test has a fresh
+//! database, which it leaves behind when it fails.
+
+mod backend;
+mod commits;
+#[cfg(feature = "failpoints")]
+mod crashes;
+mod owners;
+mod reading;
+mod replicas;
+mod schema;

@@ -1,0 +1,163 @@
+//! Who may write a shard: epochs, leases, and owners that are frozen or killed in mid-commit.
+
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use sqlx::Connection as _;
+use windlass_dispatcher::store::{CommitError, StoreError};
+use windlass_functions::stream::Stream;
+
+use crate::backend::{Backend, T0, databases, plan, with_row};
+
+databases! {
+    every: [
+        a_new_owner_shuts_the_old_one_out,
+        a_lease_is_free_once_it_has_run_out,
+        a_lease_is_not_renewed_under_an_old_epoch,
+        a_shard_without_sources_learns_how_far_the_others_are,
+        a_shard_that_does_not_exist_is_refused,
+    ],
+    servers: [
+        a_frozen_owner_loses_its_lock_and_its_commit,
+        a_commit_killed_in_the_middle_leaves_nothing,
+    ]
+}
+
+async fn a_new_owner_shuts_the_old_one_out(backend: &Backend) {
+    let store = backend.store(1).await;
+    let (mut old, at_old) = backend.owner(&store, 0).await;
+    let (mut new, at_new) = backend.owner(&store, 0).await;
+    assert_eq!(at_new.epoch, at_old.epoch + 1);
+    let late = with_row(plan(0, &at_old), T0, "Hunan", &[1], 0);
+    let refused = old.commit(&late).await;
+    assert!(
+        matches!(refused, Err(CommitError::Superseded)),
+        "{refused:?}"
+    );
+    let good = with_row(plan(0, &at_new), T0, "Hunan", &[2], 0);
+    new.commit(&good).await.unwrap();
+    assert_eq!(backend.sql("SELECT SUM(orders) FROM results").await, ["1"]);
+}
+
+async fn a_lease_is_free_once_it_has_run_out(backend: &Backend) {
+    let store = backend.store(1).await;
+    let short = Duration::from_millis(300);
+    let mut standby = store.writer(&Stream::default(), 0, "standby", short);
+    assert!(
+        standby.lease_free().await.unwrap(),
+        "nobody has owned it yet"
+    );
+    let mut owner = store.writer(&Stream::default(), 0, "owner", short);
+    owner.raise_epoch().await.unwrap();
+    assert!(!standby.lease_free().await.unwrap());
+    // The database's own clock decides; asking it again is the only way to know.
+    let free = async {
+        while !standby.lease_free().await.unwrap() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), free)
+        .await
+        .unwrap();
+}
+
+async fn a_lease_is_not_renewed_under_an_old_epoch(backend: &Backend) {
+    let store = backend.store(1).await;
+    let (mut old, at_old) = backend.owner(&store, 0).await;
+    assert!(old.renew_lease(at_old.epoch).await.unwrap());
+    let (mut new, at_new) = backend.owner(&store, 0).await;
+    assert!(!old.renew_lease(at_old.epoch).await.unwrap());
+    assert!(new.renew_lease(at_new.epoch).await.unwrap());
+}
+
+async fn a_shard_without_sources_learns_how_far_the_others_are(backend: &Backend) {
+    let store = backend.store(3).await;
+    let (mut idle, _) = backend.owner(&store, 0).await;
+    assert_eq!(idle.others_final_before().await.unwrap(), None);
+    for (shard, final_before) in [(1, T0 + 5), (2, T0 + 3)] {
+        let (mut other, at) = backend.owner(&store, shard).await;
+        let mut progress = plan(shard, &at);
+        progress.final_before = Some(final_before);
+        other.commit(&progress).await.unwrap();
+    }
+    assert_eq!(idle.others_final_before().await.unwrap(), Some(T0 + 5));
+}
+
+async fn a_shard_that_does_not_exist_is_refused(backend: &Backend) {
+    let store = backend.store(2).await;
+    let mut writer = store.writer(&Stream::default(), 2, "test", crate::backend::LEASE);
+    let refused = writer.raise_epoch().await;
+    assert!(matches!(refused, Err(StoreError::Schema(_))), "{refused:?}");
+}
+
+/// Takes a lock on a row that the next commit will want after its fence.
+async fn block_the_row(backend: &Backend) -> sqlx::mysql::MySqlConnection {
+    let mut blocker = backend.session().await;
+    sqlx::raw_sql(
+        "BEGIN; INSERT INTO results VALUES \
+         ('orders', 'gmv', '2025-11-11 00:00:00', 'Hunan', 0, 1, 1, 1, 1, 0)",
+    )
+    .execute(&mut blocker)
+    .await
+    .unwrap();
+    blocker
+}
+
+/// Whether somebody holds the shard's row, which a commit's fence does.
+async fn fence_is_held(backend: &Backend) -> bool {
+    let probe = "SELECT shard FROM shards WHERE shard = 0 FOR UPDATE NOWAIT";
+    crate::backend::run(&backend.url, probe).await.is_err()
+}
+
+async fn a_frozen_owner_loses_its_lock_and_its_commit(backend: &Backend) {
+    let store = backend.store(1).await;
+    let lease = Duration::from_secs(1);
+    let mut frozen = store.writer(&Stream::default(), 0, "frozen", lease);
+    let at = frozen.raise_epoch().await.unwrap();
+    let blocker = block_the_row(backend).await;
+    let late = with_row(plan(0, &at), T0, "Hunan", &[1], 0);
+    let mut commit = Box::pin(frozen.commit(&late));
+    // Run it as far as behind the fence, then never touch it again: that is what SIGSTOP does.
+    while !fence_is_held(backend).await {
+        assert!((&mut commit).now_or_never().is_none());
+    }
+    drop(blocker);
+
+    let mut next = store.writer(&Stream::default(), 0, "next", lease);
+    let started = tokio::time::Instant::now();
+    let taken = next.raise_epoch().await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(12));
+    assert_eq!(taken.commit_no, at.commit_no);
+    let good = with_row(plan(0, &taken), T0, "Hunan", &[2, 3], 0);
+    next.commit(&good).await.unwrap();
+    // It wakes up, goes on, and learns that it has lost its session.
+    let thawed = commit.await;
+    assert!(matches!(thawed, Err(CommitError::Lost(_))), "{thawed:?}");
+    assert_eq!(backend.sql("SELECT SUM(orders) FROM results").await, ["2"]);
+}
+
+async fn a_commit_killed_in_the_middle_leaves_nothing(backend: &Backend) {
+    let store = backend.store(1).await;
+    let (mut owner, at) = backend.owner(&store, 0).await;
+    let blocker = block_the_row(backend).await;
+    let next = with_row(plan(0, &at), T0, "Hunan", &[1], 0);
+    let kill = async {
+        while !fence_is_held(backend).await {}
+        let waiting = "SELECT id FROM information_schema.processlist \
+                       WHERE db = DATABASE() AND info LIKE 'INSERT INTO results%'";
+        loop {
+            if let [session] = &backend.sql(waiting).await[..] {
+                backend.sql(&format!("KILL {session}")).await;
+                break;
+            }
+        }
+    };
+    let (lost, ()) = tokio::join!(owner.commit(&next), kill);
+    assert!(matches!(lost, Err(CommitError::Lost(_))), "{lost:?}");
+    blocker.close().await.unwrap();
+    let again = owner.raise_epoch().await.unwrap();
+    assert_eq!(again.commit_no, at.commit_no);
+    let next = with_row(plan(0, &again), T0, "Hunan", &[1], 0);
+    owner.commit(&next).await.unwrap();
+    assert_eq!(backend.sql("SELECT SUM(orders) FROM results").await, ["1"]);
+}
