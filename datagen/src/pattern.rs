@@ -111,8 +111,14 @@ mod tests {
     #[test]
     fn a_step_doubles_the_rate_at_half_time() {
         let tenths = tenths(Pattern::Step);
-        assert!(tenths[..5].iter().all(|n| (999..=1_001).contains(n)), "{tenths:?}");
-        assert!(tenths[5..].iter().all(|n| (1_999..=2_001).contains(n)), "{tenths:?}");
+        assert!(
+            tenths[..5].iter().all(|n| (999..=1_001).contains(n)),
+            "{tenths:?}"
+        );
+        assert!(
+            tenths[5..].iter().all(|n| (1_999..=2_001).contains(n)),
+            "{tenths:?}"
+        );
     }
 
     #[test]

@@ -53,6 +53,9 @@ mod tests {
     fn the_34_divisions_have_distinct_names_and_their_shares_make_a_whole() {
         let names: BTreeSet<_> = PROVINCES.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), 34);
-        assert_eq!(PROVINCES.iter().map(|(_, share)| share).sum::<u32>(), 10_000);
+        assert_eq!(
+            PROVINCES.iter().map(|(_, share)| share).sum::<u32>(),
+            10_000
+        );
     }
 }

@@ -33,7 +33,9 @@ pub(super) async fn declare(
             FieldTable::default(),
         );
         let what = format!("the binding of queue {name:?}");
-        within(binding).await.map_err(|fault| explain(&what, fault))?;
+        within(binding)
+            .await
+            .map_err(|fault| explain(&what, fault))?;
     }
     queue(connection, &format!("{stream}.quarantine"), lasting()).await?;
     Ok(())
@@ -58,12 +60,8 @@ async fn exchange(connection: &Connection, stream: &str, shards: u32) -> Result<
         ..ExchangeDeclareOptions::default()
     };
     let channel = channel(connection).await?;
-    let declared = within(channel.exchange_declare(
-        stream.into(),
-        kind,
-        options,
-        FieldTable::default(),
-    ));
+    let declared =
+        within(channel.exchange_declare(stream.into(), kind, options, FieldTable::default()));
     declared.await.map_err(|fault| match fault.code {
         code::PRECONDITION_FAILED if fault.reason.contains("'type'") => {
             shards_fixed(stream, shards, &fault.reason)

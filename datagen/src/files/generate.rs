@@ -71,7 +71,8 @@ pub fn generate(
 
 /// Old files beside new ones would be published with them, unknown to the manifest.
 fn prepare(out: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(out).with_context(|| format!("cannot create the folder {}", out.display()))?;
+    fs::create_dir_all(out)
+        .with_context(|| format!("cannot create the folder {}", out.display()))?;
     let mut entries =
         fs::read_dir(out).with_context(|| format!("cannot list the folder {}", out.display()))?;
     anyhow::ensure!(

@@ -47,7 +47,9 @@ impl Defaults {
         if self.prefix.is_empty() {
             return dictionaries.sources.intern(name);
         }
-        dictionaries.sources.intern(&format!("{}{name}", self.prefix))
+        dictionaries
+            .sources
+            .intern(&format!("{}{name}", self.prefix))
     }
 }
 
@@ -86,8 +88,8 @@ struct JsonRow<'a> {
 impl Reader {
     pub(super) fn open(path: &Path, prefix: &str) -> anyhow::Result<Self> {
         let format = FileFormat::of(path)?;
-        let body = open_body(path, format)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let body =
+            open_body(path, format).with_context(|| format!("cannot read {}", path.display()))?;
         let stem = path.file_stem().unwrap_or_default();
         Ok(Self {
             path: path.to_owned(),

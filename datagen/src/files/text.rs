@@ -58,7 +58,10 @@ mod tests {
     #[test]
     fn a_time_is_epoch_milliseconds_or_rfc_3339() {
         assert_eq!(time("1762790400123"), Some(1_762_790_400_123));
-        assert_eq!(time("2025-11-11T00:00:00.123+08:00"), Some(1_762_790_400_123));
+        assert_eq!(
+            time("2025-11-11T00:00:00.123+08:00"),
+            Some(1_762_790_400_123)
+        );
         assert_eq!(time("yesterday"), None);
     }
 }

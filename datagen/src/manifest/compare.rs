@@ -184,7 +184,10 @@ impl fmt::Display for Differences {
             return write!(f, "no difference in {rows} rows and {sources} sources");
         }
         let found = self.differences.len();
-        writeln!(f, "{found} differences in {rows} rows and {sources} sources:")?;
+        writeln!(
+            f,
+            "{found} differences in {rows} rows and {sources} sources:"
+        )?;
         for difference in self.differences.iter().take(SHOWN) {
             writeln!(f, "  {difference}")?;
         }

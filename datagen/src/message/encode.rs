@@ -112,8 +112,9 @@ impl Encoder {
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns)
             .expect("columns are built by this schema");
         // Vec, not BytesMut: the writer's own buffer becomes the body without a copy.
-        let mut writer = StreamWriter::try_new(Vec::with_capacity(orders.len() * 28 + 4_096), &schema)
-            .expect("memory takes every write");
+        let mut writer =
+            StreamWriter::try_new(Vec::with_capacity(orders.len() * 28 + 4_096), &schema)
+                .expect("memory takes every write");
         writer.write(&batch).expect("memory takes every write");
         let body = writer.into_inner().expect("memory takes every write");
         Bytes::from(body)
@@ -127,7 +128,10 @@ fn key_column(texts: &ArrayRef, orders: &[Order]) -> ArrayRef {
         Arc::new(DictionaryArray::<Int8Type>::new(indices, Arc::clone(texts)))
     } else {
         let indices = Int32Array::from_iter_values(orders.iter().map(|o| o.key as i32));
-        Arc::new(DictionaryArray::<Int32Type>::new(indices, Arc::clone(texts)))
+        Arc::new(DictionaryArray::<Int32Type>::new(
+            indices,
+            Arc::clone(texts),
+        ))
     }
 }
 
