@@ -5,5 +5,6 @@
 //! * [`broker`], [`store`] and [`api`] touch the world; [`owner`] drives a shard through them.
 
 pub mod broker;
+pub mod failpoint;
 pub mod plan;
 pub mod store;

@@ -1,0 +1,365 @@
+//! One connection to a database, every call on it bounded in time.
+//!
+//! A connection on which anything was left in doubt (a timeout, an IO error, a call abandoned by
+//! its caller) is dropped at once and never used again: an answer that arrives late must not be
+//! taken for the answer to the next question.
+
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use sqlx::error::ErrorKind;
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, Row as _, SqliteConnection,
+};
+
+use super::sql::{Dialect, parse_time};
+
+/// How long a connection may take to be ready.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a statement may take. Waiting for a lock ends sooner, by [`LOCK_TIMEOUT`].
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a statement may wait for a lock.
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a read of many rows may take.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Where a database is and how to open it.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    MySql(Box<MySqlConnectOptions>),
+    Sqlite(Box<SqliteConnectOptions>),
+}
+
+enum Inner {
+    MySql(MySqlConnection),
+    Sqlite(SqliteConnection),
+}
+
+/// A connection that takes statements as text.
+pub(super) struct Conn {
+    inner: Option<Inner>,
+    dialect: Dialect,
+    /// Statements are cut to this many bytes, below the server's `max_allowed_packet`.
+    packet: usize,
+}
+
+/// Why a call on a connection failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DbError {
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    #[error("the connection was lost earlier")]
+    Closed,
+    #[error("the database answered something else than was asked for: {0}")]
+    Answer(String),
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+}
+
+impl DbError {
+    /// MySQL's or MariaDB's error number.
+    pub fn number(&self) -> Option<u16> {
+        let Self::Sql(sqlx::Error::Database(error)) = self else {
+            return None;
+        };
+        error
+            .try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
+            .map(sqlx::mysql::MySqlDatabaseError::number)
+    }
+
+    /// Whether the same transaction may succeed when it is run again: a deadlock, a lock not got
+    /// in time, a row changed since the snapshot.
+    pub fn is_contention(&self) -> bool {
+        match self {
+            Self::Sql(sqlx::Error::Database(error)) => match self.number() {
+                Some(number) => matches!(number, 1020 | 1205 | 1213),
+                // SQLite's primary code is the low byte: busy is 5, locked is 6.
+                None => error
+                    .code()
+                    .and_then(|code| code.parse::<u32>().ok())
+                    .is_some_and(|code| matches!(code & 0xff, 5 | 6)),
+            },
+            _ => false,
+        }
+    }
+
+    /// Whether a row of the same key was there already.
+    pub fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Sql(sqlx::Error::Database(error))
+            if error.kind() == ErrorKind::UniqueViolation)
+    }
+
+    /// Whether the server refused a statement, and the connection is as good as before.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Sql(sqlx::Error::Database(_)))
+            && !matches!(
+                self.number(),
+                // Shutting down, killed, or read timed out: a last word, not an answer.
+                Some(1053 | 1077 | 1080 | 1152 | 1158..=1161 | 1184 | 1927 | 4031)
+            )
+    }
+}
+
+impl Target {
+    /// The same, but a file that is missing is made.
+    pub fn creating(self) -> Self {
+        match self {
+            Self::Sqlite(options) => Self::Sqlite(Box::new(options.create_if_missing(true))),
+            Self::MySql(_) => self,
+        }
+    }
+
+    /// Opens a connection with the session settings that every part of the store relies on.
+    pub async fn open(&self) -> Result<Conn, DbError> {
+        let opening = async {
+            match self {
+                Self::MySql(options) => Conn::mysql(options.connect().await?).await,
+                Self::Sqlite(options) => Ok(Conn {
+                    inner: Some(Inner::Sqlite(options.connect().await?)),
+                    dialect: Dialect::Sqlite,
+                    packet: 256 << 10,
+                }),
+            }
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, opening)
+            .await
+            .map_err(|_| DbError::Timeout(CONNECT_TIMEOUT))?
+    }
+}
+
+impl Inner {
+    async fn execute(&mut self, sql: &str) -> Result<u64, DbError> {
+        let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        Ok(match self {
+            Self::MySql(conn) => sql.execute(conn).await?.rows_affected(),
+            Self::Sqlite(conn) => sql.execute(conn).await?.rows_affected(),
+        })
+    }
+
+    async fn rows(&mut self, sql: &str) -> Result<Vec<Row>, DbError> {
+        let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        let mut rows = Vec::new();
+        match self {
+            Self::MySql(conn) => {
+                let mut stream = sql.fetch(conn);
+                while let Some(row) = stream.try_next().await? {
+                    rows.push(Row::read(row.len(), |i| row.try_get_unchecked(i))?);
+                }
+            }
+            Self::Sqlite(conn) => {
+                let mut stream = sql.fetch(conn);
+                while let Some(row) = stream.try_next().await? {
+                    rows.push(Row::read(row.len(), |i| row.try_get_unchecked(i))?);
+                }
+            }
+        }
+        Ok(rows)
+    }
+}
+
+impl Conn {
+    async fn mysql(connection: MySqlConnection) -> Result<Self, DbError> {
+        let mut conn = Self {
+            inner: Some(Inner::MySql(connection)),
+            dialect: Dialect::MySql,
+            packet: 0,
+        };
+        let lock = LOCK_TIMEOUT.as_secs();
+        let answer = conn
+            .rows(&format!(
+                "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,\
+                 ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', \
+                 autocommit = 1, innodb_lock_wait_timeout = {lock}; \
+                 SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+                 SELECT VERSION(), @@max_allowed_packet"
+            ))
+            .await?;
+        let row = answer
+            .first()
+            .ok_or_else(|| DbError::Answer("no version".into()))?;
+        if row.text(0)?.contains("MariaDB") {
+            conn.dialect = Dialect::MariaDb;
+        }
+        conn.packet = usize::try_from(row.u64(1)? / 2)
+            .unwrap_or(usize::MAX)
+            .min(1 << 20);
+        Ok(conn)
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Bytes that a statement may have.
+    pub fn packet(&self) -> usize {
+        self.packet
+    }
+
+    /// Whether the connection can still be used, as far as is known.
+    pub fn is_open(&self) -> bool {
+        self.inner.is_some()
+    }
+
+    /// Drops the connection.
+    pub fn abandon(&mut self) {
+        self.inner = None;
+    }
+
+    /// Runs statements (separated by semicolons) and says how many rows they matched together.
+    pub async fn execute(&mut self, sql: &str) -> Result<u64, DbError> {
+        let mut inner = self.inner.take().ok_or(DbError::Closed)?;
+        let result = tokio::time::timeout(CALL_TIMEOUT, inner.execute(sql)).await;
+        self.settle(inner, CALL_TIMEOUT, result)
+    }
+
+    /// Runs statements and returns all their rows.
+    pub async fn rows(&mut self, sql: &str) -> Result<Vec<Row>, DbError> {
+        self.rows_within(CALL_TIMEOUT, sql).await
+    }
+
+    /// Like [`Self::rows`], with a limit of time of its own.
+    pub async fn rows_within(&mut self, limit: Duration, sql: &str) -> Result<Vec<Row>, DbError> {
+        let mut inner = self.inner.take().ok_or(DbError::Closed)?;
+        let result = tokio::time::timeout(limit, inner.rows(sql)).await;
+        self.settle(inner, limit, result)
+    }
+
+    /// Puts the connection back where it was taken from, if it is as good as before. It is out of
+    /// its place while in use, so that whoever drops the call drops the connection.
+    fn settle<T>(
+        &mut self,
+        inner: Inner,
+        limit: Duration,
+        result: Result<Result<T, DbError>, tokio::time::error::Elapsed>,
+    ) -> Result<T, DbError> {
+        let result = result.unwrap_or(Err(DbError::Timeout(limit)));
+        match &result {
+            Ok(_) => self.inner = Some(inner),
+            Err(error) if error.is_refusal() => self.inner = Some(inner),
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// Begins a transaction and runs its first statement; says how many rows that matched.
+    pub async fn begin_with(&mut self, sql: &str) -> Result<u64, DbError> {
+        match self.dialect {
+            Dialect::MySql | Dialect::MariaDb => self.execute(&format!("BEGIN; {sql}")).await,
+            Dialect::Sqlite => {
+                // Taking the write lock first: a read that turns into a write cannot wait for it.
+                self.execute("BEGIN IMMEDIATE").await?;
+                self.execute(sql).await
+            }
+        }
+    }
+
+    /// Undoes the transaction in progress, or gives the connection up.
+    pub async fn rollback(&mut self) {
+        if self.execute("ROLLBACK").await.is_err() {
+            self.abandon();
+        }
+    }
+
+    /// Closes the connection in good order, as far as that is possible at once.
+    pub async fn close(mut self) {
+        let closing = async {
+            match self.inner.take() {
+                Some(Inner::MySql(conn)) => conn.close().await,
+                Some(Inner::Sqlite(conn)) => conn.close().await,
+                None => Ok(()),
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), closing).await;
+    }
+}
+
+/// A row as text (numbers, times) or bytes, whatever the dialect.
+#[derive(Debug)]
+pub(super) struct Row(Vec<Option<Vec<u8>>>);
+
+impl Row {
+    fn read(
+        columns: usize,
+        column: impl Fn(usize) -> Result<Option<Vec<u8>>, sqlx::Error>,
+    ) -> Result<Self, DbError> {
+        Ok(Self((0..columns).map(column).collect::<Result<_, _>>()?))
+    }
+
+    /// The bytes of a column, `None` for `NULL`.
+    pub fn bytes(&self, column: usize) -> Option<&[u8]> {
+        self.0.get(column)?.as_deref()
+    }
+
+    fn opt<T>(
+        &self,
+        column: usize,
+        what: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, DbError> {
+        self.bytes(column)
+            .map(|bytes| {
+                std::str::from_utf8(bytes)
+                    .ok()
+                    .and_then(parse)
+                    .ok_or_else(|| {
+                        let came = String::from_utf8_lossy(bytes);
+                        DbError::Answer(format!("expected {what}, got {came:?}"))
+                    })
+            })
+            .transpose()
+    }
+
+    fn present<T>(&self, value: Option<T>, column: usize) -> Result<T, DbError> {
+        value.ok_or_else(|| DbError::Answer(format!("NULL in column {column}")))
+    }
+
+    pub fn opt_text(&self, column: usize) -> Result<Option<String>, DbError> {
+        self.opt(column, "text", |text| Some(text.to_owned()))
+    }
+
+    pub fn text(&self, column: usize) -> Result<String, DbError> {
+        self.present(self.opt_text(column)?, column)
+    }
+
+    pub fn opt_i64(&self, column: usize) -> Result<Option<i64>, DbError> {
+        self.opt(column, "an integer", |text| text.parse().ok())
+    }
+
+    pub fn i64(&self, column: usize) -> Result<i64, DbError> {
+        self.present(self.opt_i64(column)?, column)
+    }
+
+    /// An unsigned integer; a negative one is SQLite's way to hold the upper half.
+    pub fn u64(&self, column: usize) -> Result<u64, DbError> {
+        let value = self.opt(column, "an unsigned integer", |text| {
+            let signed = text.parse::<i64>().ok().map(i64::cast_unsigned);
+            text.parse().ok().or(signed)
+        })?;
+        self.present(value, column)
+    }
+
+    pub fn u32(&self, column: usize) -> Result<u32, DbError> {
+        let value = self.opt(column, "a small integer", |text| text.parse().ok())?;
+        self.present(value, column)
+    }
+
+    pub fn opt_time(&self, column: usize) -> Result<Option<i64>, DbError> {
+        self.opt(column, "a time", parse_time)
+    }
+
+    pub fn time(&self, column: usize) -> Result<i64, DbError> {
+        self.present(self.opt_time(column)?, column)
+    }
+
+    pub fn parsed<T>(
+        &self,
+        column: usize,
+        what: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, DbError> {
+        let value = self.opt(column, what, parse)?;
+        self.present(value, column)
+    }
+}

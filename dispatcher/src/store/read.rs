@@ -1,0 +1,339 @@
+//! What people read: windows and totals, from replicas in turn, with the answer's age.
+//!
+//! An answer's age is how far the server that gave it lags behind the primary: every commit and
+//! every renewed lease stamps the shard's row (`seen_at`, by the primary's clock), and the age is
+//! the primary's present time minus the newest stamp that the replica has; nothing when the primary
+//! has no newer stamp either. When the primary does not answer, it is the replica's own time minus
+//! that stamp: an upper bound, since nobody can tell whether there is anything newer.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use windlass_functions::stream::Stream;
+
+use super::conn::{Conn, READ_TIMEOUT, Row};
+use super::sql::{Dialect, time};
+use super::{Store, StoreError};
+
+/// Which windows of the view `gmv_per_second`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GmvQuery {
+    /// Windows that start at or after this, ms UTC.
+    pub from: Option<i64>,
+    /// Windows that start before this, ms UTC.
+    pub to: Option<i64>,
+    /// Only this province.
+    pub province: Option<String>,
+    /// Only the windows of this long before the end of the newest one.
+    pub last: Option<Duration>,
+}
+
+/// A row of `gmv_per_second`. Money is exact decimal text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GmvRow {
+    /// Start of the window, `YYYY-MM-DD HH:MM:SS.mmm` UTC.
+    pub window_start: String,
+    /// The key.
+    pub province: String,
+    /// How many orders.
+    pub orders: u64,
+    /// Their sum.
+    pub gmv: String,
+    /// `gmv / orders`, to four places.
+    pub mean: String,
+    /// The smallest amount.
+    pub min_amount: String,
+    /// The largest amount.
+    pub max_amount: String,
+    /// How often late orders have corrected the row.
+    pub revision: u64,
+    /// `open`, `closed` or `final`.
+    pub state: String,
+}
+
+/// A row of `gmv_total`. Money is exact decimal text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TotalRow {
+    /// The key.
+    pub province: String,
+    /// How many orders.
+    pub orders: u64,
+    /// Their sum.
+    pub gmv: String,
+    /// `gmv / orders`, to four places.
+    pub mean: String,
+    /// The smallest amount.
+    pub min_amount: String,
+    /// The largest amount.
+    pub max_amount: String,
+}
+
+/// Rows, and where they come from.
+#[derive(Clone, Debug)]
+pub struct Answer<T> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// The server that gave them, without a password.
+    pub server: String,
+    /// How old they are, ms; `None` before the first commit.
+    pub staleness_ms: Option<u64>,
+    /// What a person should be told: replicas that did not answer, an age that is a bound.
+    pub warnings: Vec<String>,
+}
+
+/// Reads from replicas in turn, and from the primary when there are none or none answers.
+pub struct Reader {
+    primary: Store,
+    replicas: Vec<Store>,
+    next: AtomicUsize,
+    stream: Stream,
+}
+
+impl Reader {
+    /// A reader that connects when it is asked.
+    ///
+    /// # Errors
+    /// If a URL is not one of a store.
+    pub fn new(primary: &str, replicas: &[String], stream: &Stream) -> Result<Self, StoreError> {
+        Ok(Self {
+            primary: Store::parse(primary)?,
+            replicas: replicas
+                .iter()
+                .map(|url| Store::parse(url))
+                .collect::<Result<_, _>>()?,
+            next: 0.into(),
+            stream: stream.clone(),
+        })
+    }
+
+    /// Windows in order of start and province.
+    ///
+    /// # Errors
+    /// If neither a replica nor the primary answers.
+    pub async fn gmv(&self, query: &GmvQuery) -> Result<Answer<GmvRow>, StoreError> {
+        self.ask(async |conn: &mut Conn| {
+            let Some(condition) = self.condition(conn, query).await? else {
+                return Ok(Vec::new());
+            };
+            let dialect = conn.dialect();
+            let sql = format!(
+                "SELECT window_start, province, orders, {}, revision, state FROM gmv_per_second \
+                 {condition} ORDER BY window_start, province",
+                measures(dialect)
+            );
+            conn.rows_within(READ_TIMEOUT, &sql)
+                .await?
+                .iter()
+                .map(gmv_row)
+                .collect()
+        })
+        .await
+    }
+
+    /// Totals of all time by province.
+    ///
+    /// # Errors
+    /// If neither a replica nor the primary answers.
+    pub async fn totals(&self) -> Result<Answer<TotalRow>, StoreError> {
+        self.ask(async |conn: &mut Conn| {
+            let sql = format!(
+                "SELECT province, orders, {} FROM gmv_total ORDER BY province",
+                measures(conn.dialect())
+            );
+            conn.rows_within(READ_TIMEOUT, &sql)
+                .await?
+                .iter()
+                .map(total_row)
+                .collect()
+        })
+        .await
+    }
+
+    async fn ask<T>(
+        &self,
+        read: impl AsyncFn(&mut Conn) -> Result<Vec<T>, StoreError>,
+    ) -> Result<Answer<T>, StoreError> {
+        let count = self.replicas.len();
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut warnings = Vec::new();
+        for replica in (0..count).map(|i| &self.replicas[(first + i) % count]) {
+            let answer = async {
+                let mut conn = replica.open_migrated().await?;
+                // Before the rows: they may be newer than the age says, never older.
+                let stamp = Stamp::read(&mut conn, &self.stream).await?;
+                let rows = read(&mut conn).await?;
+                conn.close().await;
+                Ok::<_, StoreError>((stamp, rows))
+            };
+            match answer.await {
+                Ok((stamp, rows)) => {
+                    let staleness_ms = self.staleness(&stamp, &mut warnings).await;
+                    return Ok(Answer {
+                        rows,
+                        server: replica.name().to_owned(),
+                        staleness_ms,
+                        warnings,
+                    });
+                }
+                Err(error) => warnings.push(format!("replica skipped: {error}")),
+            }
+        }
+        if count > 0 {
+            warnings.push("no replica answered: this is the primary's answer".into());
+        }
+        let mut conn = self.primary.open_migrated().await?;
+        let stamp = Stamp::read(&mut conn, &self.stream).await?;
+        let rows = read(&mut conn).await?;
+        conn.close().await;
+        Ok(Answer {
+            rows,
+            server: self.primary.name().to_owned(),
+            staleness_ms: stamp.seen_at.map(|_| 0),
+            warnings,
+        })
+    }
+
+    async fn staleness(&self, replica: &Stamp, warnings: &mut Vec<String>) -> Option<u64> {
+        let primary = async {
+            let mut conn = self.primary.open().await?;
+            let stamp = Stamp::read(&mut conn, &self.stream).await?;
+            conn.close().await;
+            Ok::<_, StoreError>(stamp)
+        };
+        let now = match primary.await {
+            Ok(primary) if primary.seen_at <= replica.seen_at => {
+                return replica.seen_at.map(|_| 0);
+            }
+            Ok(primary) => primary.now,
+            Err(error) => {
+                warnings.push(format!("the answer's age is an upper bound: {error}"));
+                replica.now
+            }
+        };
+        replica
+            .seen_at
+            .map(|seen_at| (now - seen_at).max(0).cast_unsigned())
+    }
+
+    /// The query as a `WHERE` clause of constants, so that it reaches the primary key; `None` if
+    /// there is no window at all.
+    async fn condition(
+        &self,
+        conn: &mut Conn,
+        query: &GmvQuery,
+    ) -> Result<Option<String>, StoreError> {
+        let mut terms = Vec::new();
+        let outside = |ms: i64| {
+            StoreError::Url(format!(
+                "expected a time of the years 1000 to 9999, got {ms} ms"
+            ))
+        };
+        if let Some(last) = query.last {
+            let dialect = conn.dialect();
+            let newest = format!(
+                "SELECT MAX(window_start) FROM results WHERE stream = {} AND query = {}",
+                dialect.text(&self.stream.name),
+                dialect.text(&self.stream.query)
+            );
+            let rows = conn.rows(&newest).await?;
+            let Some(newest) = rows
+                .first()
+                .map(|row| row.opt_time(0))
+                .transpose()?
+                .flatten()
+            else {
+                return Ok(None);
+            };
+            let last = i64::try_from(last.as_millis()).unwrap_or(i64::MAX);
+            let from = newest
+                .saturating_add(self.stream.window_ms)
+                .saturating_sub(last);
+            // Longer than there have been windows: no condition.
+            terms.extend(time(from).map(|from| format!("window_start >= {from}")));
+        }
+        if let Some(from) = query.from {
+            let from = time(from).ok_or_else(|| outside(from))?;
+            terms.push(format!("window_start >= {from}"));
+        }
+        if let Some(to) = query.to {
+            let to = time(to).ok_or_else(|| outside(to))?;
+            terms.push(format!("window_start < {to}"));
+        }
+        if let Some(province) = &query.province {
+            terms.push(format!("province = {}", conn.dialect().text(province)));
+        }
+        Ok(Some(if terms.is_empty() {
+            String::new()
+        } else {
+            format!("WHERE {}", terms.join(" AND "))
+        }))
+    }
+}
+
+/// When a server last heard of the stream, and what time it is there, ms UTC.
+struct Stamp {
+    seen_at: Option<i64>,
+    now: i64,
+}
+
+impl Stamp {
+    async fn read(conn: &mut Conn, stream: &Stream) -> Result<Self, StoreError> {
+        let dialect = conn.dialect();
+        let sql = format!(
+            "SELECT MAX(seen_at), {} FROM shards WHERE stream = {} AND query = {}",
+            dialect.now(),
+            dialect.text(&stream.name),
+            dialect.text(&stream.query)
+        );
+        let rows = conn.rows(&sql).await?;
+        let row = rows.first().ok_or_else(|| {
+            StoreError::Failed(anyhow::anyhow!(
+                "the database answered an aggregate with no row"
+            ))
+        })?;
+        Ok(Self {
+            seen_at: row.opt_time(0)?,
+            now: row.time(1)?,
+        })
+    }
+}
+
+/// The views' measures as exact decimal text.
+fn measures(dialect: Dialect) -> &'static str {
+    match dialect {
+        // Numbers as SQLite's views give them lose their trailing zeros.
+        Dialect::Sqlite => {
+            "CASE TYPEOF(gmv) WHEN 'text' THEN gmv ELSE PRINTF('%.2f', gmv) END, \
+             PRINTF('%.4f', mean), \
+             CASE TYPEOF(min_amount) WHEN 'text' THEN min_amount ELSE PRINTF('%.2f', min_amount) END, \
+             CASE TYPEOF(max_amount) WHEN 'text' THEN max_amount ELSE PRINTF('%.2f', max_amount) END"
+        }
+        _ => "gmv, mean, min_amount, max_amount",
+    }
+}
+
+fn gmv_row(row: &Row) -> Result<GmvRow, StoreError> {
+    Ok(GmvRow {
+        window_start: row.text(0)?,
+        province: row.text(1)?,
+        orders: row.u64(2)?,
+        gmv: row.text(3)?,
+        mean: row.text(4)?,
+        min_amount: row.text(5)?,
+        max_amount: row.text(6)?,
+        revision: row.u64(7)?,
+        state: row.text(8)?,
+    })
+}
+
+fn total_row(row: &Row) -> Result<TotalRow, StoreError> {
+    Ok(TotalRow {
+        province: row.text(0)?,
+        orders: row.u64(1)?,
+        gmv: row.text(2)?,
+        mean: row.text(3)?,
+        min_amount: row.text(4)?,
+        max_amount: row.text(5)?,
+    })
+}

@@ -1,0 +1,231 @@
+//! The worker's side of the invocation API: plain HTTP/1.1 over a connection kept alive.
+
+use std::error::Error;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{RequestBuilder, Response, StatusCode, Url};
+
+use super::{Failure, WorkerConfig, WorkerError};
+use crate::decode::ARROW_STREAM;
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// For a body to arrive, or an answer to be taken in.
+const TRANSFER: Duration = Duration::from_secs(30);
+
+/// A batch to map, and by what.
+pub(super) struct Invocation {
+    pub(super) id: String,
+    pub(super) function: String,
+    pub(super) body: Bytes,
+}
+
+/// What the dispatcher says to a request for work.
+pub(super) enum Next {
+    Invocation(Invocation),
+    Nothing,
+    Drain,
+    /// It cannot be reached or is failing; why.
+    Unavailable(String),
+}
+
+/// What the dispatcher says to an answer.
+pub(super) enum Answered {
+    Taken,
+    /// It is not wanted any more: the status.
+    Refused(u16),
+    /// It cannot be reached or is failing; why.
+    Unavailable(String),
+}
+
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    wait: Duration,
+}
+
+impl Client {
+    pub(super) fn new(config: &WorkerConfig) -> Result<Self, WorkerError> {
+        let wrong = || WorkerError::Address(without_user(&config.dispatcher).to_owned());
+        let base = Url::parse(&config.dispatcher).map_err(|_| wrong())?;
+        if base.scheme() != "http" || !base.has_host() || !base.username().is_empty() {
+            return Err(wrong());
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            HeaderName::from_static("windlass-worker"),
+            HeaderValue::from_str(&config.id).map_err(|_| WorkerError::Header("worker's id"))?,
+        );
+        headers.insert(
+            HeaderName::from_static("windlass-worker-version"),
+            HeaderValue::from_static(env!("CARGO_PKG_VERSION")),
+        );
+        if let Some(token) = &config.token {
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                .map_err(|_| WorkerError::Header("token"))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let http = reqwest::Client::builder()
+            .default_headers(headers)
+            .connect_timeout(CONNECT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(WorkerError::Client)?;
+        Ok(Self {
+            http,
+            base,
+            wait: config.wait,
+        })
+    }
+
+    /// Asks for any work; completes when the answer's head is there.
+    pub(super) async fn ask_next(&self) -> reqwest::Result<Response> {
+        let mut url = self.url(&["next"]);
+        let wait = match (self.wait.as_secs(), self.wait.subsec_millis()) {
+            (seconds, 0) => format!("{seconds}s"),
+            _ => format!("{}ms", self.wait.as_millis()),
+        };
+        url.query_pairs_mut().append_pair("wait", &wait);
+        self.http
+            .get(url)
+            .timeout(self.wait + TRANSFER)
+            .send()
+            .await
+    }
+
+    /// Asks for the invocation `id`.
+    pub(super) async fn ask_for(&self, id: &str) -> reqwest::Result<Response> {
+        let url = self.url(&[id]);
+        self.http.get(url).timeout(TRANSFER).send().await
+    }
+
+    pub(super) async fn receive(&self, response: Response) -> Result<Next, WorkerError> {
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NO_CONTENT => return Ok(Next::Nothing),
+            StatusCode::GONE => return Ok(Next::Drain),
+            status => {
+                return self.check(status).map(|()| Next::Unavailable(said(status)));
+            }
+        }
+        let header = |name| {
+            let value: Option<&HeaderValue> = response.headers().get(name);
+            value
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
+        let (Some(id), Some(function)) = (
+            header("windlass-invocation-id"),
+            header("windlass-function"),
+        ) else {
+            return Err(WorkerError::NotADispatcher {
+                address: self.base.to_string(),
+                status: StatusCode::OK.as_u16(),
+            });
+        };
+        tracing::debug!(
+            invocation.id = %id,
+            function = %function,
+            window.start = header("windlass-window-start"),
+            window.end = header("windlass-window-end"),
+            revision = header("windlass-revision"),
+            deadline = header("windlass-deadline"),
+            "took an invocation"
+        );
+        Ok(match response.bytes().await {
+            Ok(body) => Next::Invocation(Invocation { id, function, body }),
+            Err(error) => Next::Unavailable(chain(&error)),
+        })
+    }
+
+    pub(super) async fn answer(&self, id: &str, partials: Bytes) -> Result<Answered, WorkerError> {
+        let request = self
+            .http
+            .post(self.url(&[id, "response"]))
+            .header(CONTENT_TYPE, ARROW_STREAM)
+            .body(partials);
+        self.post(request).await
+    }
+
+    pub(super) async fn report(
+        &self,
+        id: &str,
+        failure: &Failure,
+    ) -> Result<Answered, WorkerError> {
+        let body = serde_json::to_vec(failure).unwrap_or_default();
+        let request = self
+            .http
+            .post(self.url(&[id, "error"]))
+            .header(CONTENT_TYPE, "application/json")
+            .body(body);
+        self.post(request).await
+    }
+
+    async fn post(&self, request: RequestBuilder) -> Result<Answered, WorkerError> {
+        let response = match request.timeout(TRANSFER).send().await {
+            Ok(response) => response,
+            Err(error) => return Ok(Answered::Unavailable(chain(&error))),
+        };
+        let status = response.status();
+        if status.is_success() {
+            // A body read to its end lets the connection be used again.
+            let _ = response.bytes().await;
+            return Ok(Answered::Taken);
+        }
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self
+                .check(status)
+                .map(|()| Answered::Refused(status.as_u16())),
+            status if status.is_client_error() => Ok(Answered::Refused(status.as_u16())),
+            status => Ok(Answered::Unavailable(said(status))),
+        }
+    }
+
+    /// Fails for statuses that asking again cannot change.
+    fn check(&self, status: StatusCode) -> Result<(), WorkerError> {
+        let address = self.base.to_string();
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(WorkerError::Unauthorized(address))
+            }
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Ok(()),
+            status if status.is_server_error() => Ok(()),
+            status => Err(WorkerError::NotADispatcher {
+                address,
+                status: status.as_u16(),
+            }),
+        }
+    }
+
+    fn url(&self, last: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty()
+                .extend(["v1", "invocations"])
+                .extend(last);
+        }
+        url
+    }
+}
+
+/// An address without the user and password that someone may have put there.
+pub(super) fn without_user(address: &str) -> &str {
+    address.rsplit_once('@').map_or(address, |(_, rest)| rest)
+}
+
+fn said(status: StatusCode) -> String {
+    format!("it answers {status}")
+}
+
+/// An error with its causes: reqwest's own text names only the outermost.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,239 @@
+//! The command line: what is common to all subcommands, and which there are.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::commands::{audit, completions, function, migrate, quarantine, query};
+use crate::config::Config;
+use crate::logging::LogFormat;
+
+const EXAMPLES: &str = "\
+Examples:
+  windlass migrate --store mysql://windlass:PASSWORD@db/windlass
+      make the tables and views
+  windlass query gmv --store mysql://windlass:PASSWORD@db/windlass --last 60s
+      the last minute, by second and province
+  windlass audit --store mysql://windlass:PASSWORD@db/windlass
+      published = counted + late + quarantined?
+  windlass completions bash > /etc/bash_completion.d/windlass
+
+Settings come from flags, else WINDLASS_* environment variables, else the --config file, else
+defaults. Other users of the machine can see flags: keep passwords in the environment or the file.";
+
+/// Orders in RabbitMQ become exactly-once per-second rows in MySQL.
+#[derive(Debug, Parser)]
+#[command(
+    name = "windlass",
+    version,
+    after_help = EXAMPLES,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// What every subcommand takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Arguments of every subcommand.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Read settings from this TOML file
+    #[arg(long, global = true, value_name = "FILE", env = "WINDLASS_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, trace, or filters such as windlass_dispatcher=debug
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        env = "WINDLASS_LOG",
+        default_value = "info"
+    )]
+    pub log: String,
+    /// How to log
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        env = "WINDLASS_LOG_FORMAT",
+        default_value_t
+    )]
+    pub log_format: LogFormat,
+}
+
+/// The subcommands, in the order in which a newcomer meets them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the tables and views where they are missing
+    Migrate(migrate::Migrate),
+    /// Run a worker: pull invocations from a dispatcher, answer them
+    Function(function::Function),
+    /// Show results, read from replicas in turn
+    Query(query::Query),
+    /// Show what became of every tuple; with a manifest, compare every window
+    Audit(audit::Audit),
+    /// Look at what could not be counted, and publish it again
+    Quarantine(quarantine::Quarantine),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+impl Cli {
+    /// Reads the configuration and carries out the subcommand.
+    ///
+    /// # Errors
+    /// Whatever the subcommand could not do, in words for the user.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let config = Config::load(self.global.config.as_deref())?;
+        match self.command {
+            Command::Migrate(command) => command.run(&config).await,
+            Command::Function(command) => command.run(&config).await,
+            Command::Query(command) => command.run(&config).await,
+            Command::Audit(command) => command.run(&config).await,
+            Command::Quarantine(command) => command.run(&config).await,
+            Command::Completions { shell } => completions::run(shell),
+        }
+    }
+}
+
+/// Which database.
+#[derive(Debug, Args)]
+pub struct StoreArg {
+    /// Where results and ledger are: mysql://USER:PASSWORD@HOST:3306/DATABASE or sqlite:PATH
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "WINDLASS_STORE",
+        hide_env_values = true
+    )]
+    store: Option<String>,
+}
+
+impl StoreArg {
+    /// The flag's, the environment's or the file's URL.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn url<'a>(&'a self, config: &'a Config) -> anyhow::Result<&'a str> {
+        self.store
+            .as_deref()
+            .or(config.store.as_deref())
+            .context(missing("the store", "store", "sqlite:windlass.sqlite"))
+    }
+}
+
+/// Which broker.
+#[derive(Debug, Args)]
+pub struct BrokerArg {
+    /// Where the stream is: amqp://USER:PASSWORD@HOST:5672/VHOST or amqps://…
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "WINDLASS_BROKER",
+        hide_env_values = true
+    )]
+    broker: Option<String>,
+}
+
+impl BrokerArg {
+    /// The flag's, the environment's or the file's URL.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn url<'a>(&'a self, config: &'a Config) -> anyhow::Result<&'a str> {
+        self.broker
+            .as_deref()
+            .or(config.broker.as_deref())
+            .context(missing("the broker", "broker", "amqp://localhost"))
+    }
+}
+
+/// How many shards.
+#[derive(Debug, Args)]
+pub struct ShardsArg {
+    /// How many shards the stream has; fixed when it is created [default: 1]
+    #[arg(long, value_name = "N", env = "WINDLASS_SHARDS", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    shards: Option<u32>,
+}
+
+impl ShardsArg {
+    /// The flag's, the environment's or the file's number.
+    pub fn count(&self, config: &Config) -> u32 {
+        self.shards.unwrap_or(config.shards.get())
+    }
+}
+
+/// Replicas to read from.
+#[derive(Debug, Args)]
+pub struct ReplicasArg {
+    /// A replica of the store; repeat it for more (in the environment, separate with commas)
+    #[arg(
+        long = "replica",
+        value_name = "URL",
+        env = "WINDLASS_REPLICAS",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    replicas: Vec<String>,
+}
+
+impl ReplicasArg {
+    /// The flags', the environment's or the file's URLs.
+    pub fn urls<'a>(&'a self, config: &'a Config) -> &'a [String] {
+        if self.replicas.is_empty() {
+            &config.replicas
+        } else {
+            &self.replicas
+        }
+    }
+}
+
+/// The secret between workers and dispatcher.
+#[derive(Debug, Args)]
+pub struct TokenArg {
+    /// Bearer token that workers and dispatcher share
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "WINDLASS_TOKEN",
+        hide_env_values = true
+    )]
+    token: Option<String>,
+}
+
+impl TokenArg {
+    /// The flag's, the environment's or the file's token, if any.
+    pub fn get(&self, config: &Config) -> Option<String> {
+        self.token.clone().or_else(|| config.token.clone())
+    }
+}
+
+/// What a user reads when a setting without a default is nowhere to be found.
+pub fn missing(what: &str, name: &str, example: &str) -> String {
+    let variable = name.to_uppercase();
+    format!(
+        "expected an address of {what}, got none; pass --{name} {example}, set WINDLASS_{variable}, \
+         or write `{name} = \"{example}\"` into the --config file"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

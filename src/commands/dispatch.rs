@@ -1,0 +1,234 @@
+//! `windlass dispatch`: its settings, from flags, environment and file.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use crate::cli::{BrokerArg, ReplicasArg, ShardsArg, StoreArg, TokenArg};
+use crate::config::Config;
+use crate::values::{Size, Span};
+
+/// When a delivery may be acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// After the primary has committed.
+    #[default]
+    Primary,
+    /// After a replica has applied the commit, too.
+    Replica,
+}
+
+/// Flags of `windlass dispatch`, and the section `[dispatch]` of the `--config` file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct DispatchArgs {
+    /// Serve invocations, status and metrics here [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDRESS", env = "WINDLASS_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Start so many local workers; 0 if they come from elsewhere [default: one a core]
+    #[arg(long, value_name = "N", env = "WINDLASS_WORKERS")]
+    pub workers: Option<usize>,
+    /// How far a source's tuples may be out of order and still be on time [default: 500ms]
+    #[arg(long, value_name = "TIME", env = "WINDLASS_DELAY")]
+    pub delay: Option<Span>,
+    /// How long a closed window still takes late tuples, by event time [default: 5s]
+    #[arg(long, value_name = "TIME", env = "WINDLASS_ALLOWED_LATENESS")]
+    pub allowed_lateness: Option<Span>,
+    /// How long a source must be silent before nobody waits for it [default: 2s]
+    #[arg(long, value_name = "TIME", env = "WINDLASS_IDLE_TIMEOUT")]
+    pub idle_timeout: Option<Span>,
+    /// Commit at least this often [default: 1s]
+    #[arg(long, value_name = "TIME", env = "WINDLASS_MAX_SLICE")]
+    pub max_slice: Option<Span>,
+    /// How far a source may lag behind the others before nobody waits for it [default: 15m]
+    #[arg(long, value_name = "TIME", env = "WINDLASS_MAX_SKEW")]
+    pub max_skew: Option<Span>,
+    /// How long an idle source's ledger stays in memory [default: 1h]
+    #[arg(long, value_name = "TIME", env = "WINDLASS_SOURCE_TTL")]
+    pub source_ttl: Option<Span>,
+    /// When a delivery may be acknowledged [default: primary]
+    #[arg(long, value_enum, env = "WINDLASS_DURABILITY")]
+    pub durability: Option<Durability>,
+    /// Most unacknowledged messages a shard [default: 20000]
+    #[arg(long, value_name = "N", env = "WINDLASS_PREFETCH", value_parser = clap::value_parser!(u16).range(1..))]
+    pub prefetch: Option<u16>,
+    /// Most memory for messages in work, all shards together [default: 192MiB]
+    #[arg(long, value_name = "SIZE", env = "WINDLASS_BUDGET")]
+    pub budget: Option<Size>,
+    /// How long a drain may take after SIGTERM [default: 25s]
+    #[arg(long, value_name = "TIME", env = "WINDLASS_GRACE")]
+    pub grace: Option<Span>,
+}
+
+impl DispatchArgs {
+    /// These flags where they are given, else what `file` says.
+    pub fn or(self, file: &Self) -> Self {
+        Self {
+            listen: self.listen.or(file.listen),
+            workers: self.workers.or(file.workers),
+            delay: self.delay.or(file.delay),
+            allowed_lateness: self.allowed_lateness.or(file.allowed_lateness),
+            idle_timeout: self.idle_timeout.or(file.idle_timeout),
+            max_slice: self.max_slice.or(file.max_slice),
+            max_skew: self.max_skew.or(file.max_skew),
+            source_ttl: self.source_ttl.or(file.source_ttl),
+            durability: self.durability.or(file.durability),
+            prefetch: self.prefetch.or(file.prefetch),
+            budget: self.budget.or(file.budget),
+            grace: self.grace.or(file.grace),
+        }
+    }
+}
+
+/// What `windlass dispatch` is told, and where: addresses, then how to dispatch.
+#[derive(Debug, Args)]
+pub struct Dispatch {
+    #[command(flatten)]
+    broker: BrokerArg,
+    #[command(flatten)]
+    store: StoreArg,
+    #[command(flatten)]
+    replicas: ReplicasArg,
+    #[command(flatten)]
+    shards: ShardsArg,
+    #[command(flatten)]
+    token: TokenArg,
+    #[command(flatten)]
+    how: DispatchArgs,
+}
+
+impl Dispatch {
+    /// Flags and environment over the file over the defaults.
+    ///
+    /// # Errors
+    /// If there is no broker or no store, or `durability: replica` and no replica.
+    pub fn settings(self, config: &Config) -> anyhow::Result<Settings> {
+        let replicas = self.replicas.urls(config).to_vec();
+        let how = self.how.or(&config.dispatch);
+        let durability = how.durability.unwrap_or_default();
+        if durability == Durability::Replica && replicas.is_empty() {
+            bail!(
+                "durability \"replica\" waits for a replica, but none is named; pass --replica URL"
+            );
+        }
+        let time = |given: Option<Span>, default_ms| {
+            given.map_or(Duration::from_millis(default_ms), |span| span.0)
+        };
+        Ok(Settings {
+            broker: self.broker.url(config)?.to_owned(),
+            store: self.store.url(config)?.to_owned(),
+            replicas,
+            shards: self.shards.count(config),
+            token: self.token.get(config),
+            listen: how
+                .listen
+                .unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070)),
+            workers: how.workers.unwrap_or_else(cores),
+            delay: time(how.delay, 500),
+            allowed_lateness: time(how.allowed_lateness, 5_000),
+            idle_timeout: time(how.idle_timeout, 2_000),
+            max_slice: time(how.max_slice, 1_000),
+            max_skew: time(how.max_skew, 15 * 60_000),
+            source_ttl: time(how.source_ttl, 60 * 60_000),
+            durability,
+            prefetch: how.prefetch.unwrap_or(20_000),
+            budget_bytes: how.budget.map_or(192 << 20, |size| size.0),
+            grace: time(how.grace, 25_000),
+        })
+    }
+}
+
+/// Everything `windlass dispatch` needs, with nothing left open.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The broker's URL.
+    pub broker: String,
+    /// The store's URL.
+    pub store: String,
+    /// URLs of replicas.
+    pub replicas: Vec<String>,
+    /// How many shards the stream has.
+    pub shards: u32,
+    /// Bearer token that workers must send.
+    pub token: Option<String>,
+    /// Where to serve the invocation API.
+    pub listen: SocketAddr,
+    /// How many local workers to start.
+    pub workers: usize,
+    /// How far tuples of a source may be out of order.
+    pub delay: Duration,
+    /// How long a closed window still takes late tuples.
+    pub allowed_lateness: Duration,
+    /// How long a source must be silent before nobody waits for it.
+    pub idle_timeout: Duration,
+    /// Age of a slice's first delivery at which it is cut.
+    pub max_slice: Duration,
+    /// How far a source may lag behind the others before nobody waits for it.
+    pub max_skew: Duration,
+    /// How long an idle source's ledger stays in memory.
+    pub source_ttl: Duration,
+    /// When a delivery may be acknowledged.
+    pub durability: Durability,
+    /// Most unacknowledged messages a shard, at least 1.
+    pub prefetch: u16,
+    /// Most memory for messages in work, bytes, all shards together.
+    pub budget_bytes: u64,
+    /// How long a drain may take.
+    pub grace: Duration,
+}
+
+/// One worker a core.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        dispatch: Dispatch,
+    }
+
+    fn settings(flags: &[&str], file: &str) -> anyhow::Result<Settings> {
+        let addresses = ["", "--broker", "memory:", "--store", "sqlite:x"];
+        let line = Line::parse_from(addresses.iter().chain(flags));
+        line.dispatch.settings(&toml::from_str(file).unwrap())
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file = "shards = 3\n[dispatch]\ndelay = \"1s\"\nmax-slice = \"2s\"";
+        let merged = settings(&["--delay", "3s"], file).unwrap();
+        assert_eq!(merged.delay, Duration::from_secs(3));
+        assert_eq!(merged.max_slice, Duration::from_secs(2));
+        assert_eq!(merged.max_skew, Duration::from_secs(900));
+        assert_eq!(merged.shards, 3);
+        assert_eq!(merged.listen.to_string(), "127.0.0.1:7070");
+    }
+
+    #[test]
+    fn the_file_writes_values_as_people_do() {
+        let file = "replicas = [\"sqlite:y\"]\n[dispatch]\nbudget = \"64MiB\"\n\
+                    durability = \"replica\"\nlisten = \"[::]:80\"";
+        let read = settings(&[], file).unwrap();
+        assert_eq!(read.budget_bytes, 64 << 20);
+        assert_eq!(read.durability, Durability::Replica);
+        assert_eq!(read.replicas, ["sqlite:y"]);
+        assert!(toml::from_str::<DispatchArgs>("prefetch = 70000").is_err());
+    }
+
+    #[test]
+    fn waiting_for_a_replica_needs_one() {
+        let error = settings(&["--durability", "replica"], "").err();
+        assert!(error.unwrap().to_string().contains("--replica"));
+    }
+}

@@ -1,0 +1,9 @@
+//! The subcommands, one a file.
+
+pub mod audit;
+pub mod completions;
+pub mod dispatch;
+pub mod function;
+pub mod migrate;
+pub mod quarantine;
+pub mod query;

@@ -1,0 +1,12 @@
+//! The `windlass` command: one subcommand a file under [`commands`].
+//!
+//! This crate parses arguments, environment and configuration, wires the other crates together and
+//! shows results. It decides nothing about streams.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod logging;
+pub mod output;
+pub mod shutdown;
+pub mod values;

@@ -1,0 +1,79 @@
+//! Results on standard output: tables for people, JSON and CSV for programs.
+//!
+//! Everything is written with `?`, never printed, so that a reader who goes away is no panic.
+
+use std::io::{BufWriter, StdoutLock, Write};
+
+use clap::ValueEnum;
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use serde::Serialize;
+
+/// How rows are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RowFormat {
+    /// Aligned columns.
+    #[default]
+    Table,
+    /// One JSON object.
+    Json,
+    /// Comma-separated values with a header.
+    Csv,
+}
+
+/// How a report is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// Text for people.
+    #[default]
+    Table,
+    /// One JSON object.
+    Json,
+}
+
+/// Buffered standard output; flush it at the end.
+pub fn stdout() -> BufWriter<StdoutLock<'static>> {
+    BufWriter::new(std::io::stdout().lock())
+}
+
+/// A table without borders, whose columns from `numbers` on are aligned to the right.
+pub fn table<const N: usize>(
+    header: [&str; N],
+    numbers: std::ops::Range<usize>,
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    for at in numbers {
+        if let Some(column) = table.column_mut(at) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// Writes one JSON document and a line feed.
+///
+/// # Errors
+/// If standard output fails.
+pub fn json(out: &mut impl Write, value: &impl Serialize) -> anyhow::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// Writes a header and a line for each row.
+///
+/// # Errors
+/// If standard output fails.
+pub fn csv(out: &mut impl Write, rows: &[impl Serialize]) -> anyhow::Result<()> {
+    let mut writer = csv::Writer::from_writer(out);
+    for row in rows {
+        writer.serialize(row)?;
+    }
+    writer.flush()?;
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! The `windlass` command as a user meets it: real processes, their output and exit status.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// `windlass ARGUMENTS` in `directory`, with no `WINDLASS_*` variable but those given.
+fn windlass(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
+    command
+        .args(arguments)
+        .current_dir(directory)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    windlass(directory, arguments, variables).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Asserts failure with exactly one line on standard error, and returns it.
+fn one_line(output: &Output) -> &str {
+    let line = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{line}");
+    assert_eq!(line.lines().count(), 1, "{line}");
+    assert!(line.starts_with("error: "), "{line}");
+    assert!(!line.contains("s3cret"), "{line}");
+    line
+}
+
+#[test]
+fn help_teaches_by_example() {
+    let here = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["--help"][..],
+        &["migrate", "--help"],
+        &["function", "--help"],
+        &["query", "--help"],
+        &["query", "gmv", "--help"],
+        &["audit", "--help"],
+        &["quarantine", "--help"],
+        &["quarantine", "replay", "--help"],
+    ] {
+        let output = run(here.path(), arguments, &[]);
+        assert!(output.status.success());
+        let help = text(&output.stdout);
+        assert!(help.contains("Examples:\n  "), "{help}");
+    }
+}
+
+#[test]
+fn help_shows_no_secret_of_the_environment() {
+    let here = tempfile::tempdir().unwrap();
+    let secrets = [
+        ("WINDLASS_STORE", "mysql://u:s3cret@h/d"),
+        ("WINDLASS_BROKER", "amqp://u:s3cret@h"),
+        ("WINDLASS_REPLICAS", "mysql://u:s3cret@h/d"),
+        ("WINDLASS_TOKEN", "s3cret"),
+    ];
+    for command in [
+        &["function"][..],
+        &["query", "gmv"],
+        &["quarantine", "list"],
+        &["migrate"],
+    ] {
+        let output = run(here.path(), &[command, &["--help"]].concat(), &secrets);
+        assert!(!text(&output.stdout).contains("s3cret"));
+    }
+}
+
+#[test]
+fn an_unknown_key_in_the_configuration_is_refused_with_the_known_ones() {
+    let here = tempfile::tempdir().unwrap();
+    std::fs::write(here.path().join("w.toml"), "[dispatch]\nmax-slize = \"1s\"").unwrap();
+    let output = run(here.path(), &["migrate", "--config", "w.toml"], &[]);
+    let line = one_line(&output);
+    assert!(line.contains("w.toml, line 2"), "{line}");
+    assert!(
+        line.contains("max-slize") && line.contains("`max-slice`"),
+        "{line}"
+    );
+}
+
+#[test]
+fn flags_win_over_the_environment_which_wins_over_the_file() {
+    let here = tempfile::tempdir().unwrap();
+    let made = |name: &str| here.path().join(name).exists();
+    std::fs::write(here.path().join("w.toml"), "store = \"sqlite:file.db\"").unwrap();
+    let file = ["migrate", "--config", "w.toml"];
+    let environment = [("WINDLASS_STORE", "sqlite:environment.db")];
+    let flags = [&file[..], &["--store", "sqlite:flag.db"]].concat();
+
+    assert!(run(here.path(), &flags, &environment).status.success());
+    assert!(made("flag.db") && !made("environment.db") && !made("file.db"));
+    assert!(run(here.path(), &file, &environment).status.success());
+    assert!(made("environment.db") && !made("file.db"));
+    assert!(run(here.path(), &file, &[]).status.success());
+    assert!(made("file.db"));
+}
+
+#[test]
+fn a_broken_address_gives_one_line_that_says_what_to_do() {
+    let here = tempfile::tempdir().unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = nobody.local_addr().unwrap().port();
+    drop(nobody);
+    let mysql = format!("mysql://u:s3cret@127.0.0.1:{port}/d");
+    let amqp = format!("amqp://u:s3cret@127.0.0.1:{port}");
+    for (arguments, said) in [
+        (&["migrate"][..], "WINDLASS_STORE"),
+        (&["migrate", "--store", "u:s3cret@h"], "mysql://"),
+        (&["migrate", "--store", &mysql], "127.0.0.1"),
+        (&["audit", "--store", &mysql], "127.0.0.1"),
+        (&["query", "totals", "--store", &mysql], "127.0.0.1"),
+        (&["audit", "--store", "sqlite:no.db"], "migrate"),
+        (&["quarantine", "list"], "WINDLASS_BROKER"),
+        (
+            &["quarantine", "list", "--broker", "u:s3cret@h"],
+            "expected amqp://",
+        ),
+        (&["quarantine", "list", "--broker", &amqp], "127.0.0.1"),
+        (&["quarantine", "replay", "--broker", &amqp], "--all"),
+        (&["function"], "WINDLASS_DISPATCHER"),
+        (&["function", "--dispatcher", "127.0.0.1:1"], "http://"),
+        (&["migrate", "--log", "a=b=c"], "log filter"),
+        (&["migrate", "--config", "nowhere.toml"], "nowhere.toml"),
+        (
+            &["audit", "--store", "sqlite:x", "--manifest", "no.json"],
+            "no.json",
+        ),
+    ] {
+        let output = run(here.path(), arguments, &[]);
+        let line = one_line(&output);
+        assert!(line.contains(said), "{arguments:?}: {line}");
+    }
+}
+
+#[test]
+fn an_empty_stream_is_audited_and_queried() {
+    let here = tempfile::tempdir().unwrap();
+    let store = [("WINDLASS_STORE", "sqlite:w.db")];
+    assert!(run(here.path(), &["migrate"], &store).status.success());
+
+    let audit = run(here.path(), &["audit", "--format", "json"], &store);
+    assert!(audit.status.success(), "{}", text(&audit.stderr));
+    let audit: serde_json::Value = serde_json::from_slice(&audit.stdout).unwrap();
+    assert_eq!(audit["sources"], serde_json::json!([]));
+    assert_eq!(audit["duplicates"], 0);
+    assert!(audit.get("differences").is_none());
+
+    let query = run(here.path(), &["query", "gmv", "--format", "json"], &store);
+    let answer: serde_json::Value = serde_json::from_slice(&query.stdout).unwrap();
+    assert_eq!(answer["rows"], serde_json::json!([]));
+    for arguments in [&["audit"][..], &["query", "gmv"], &["query", "totals"]] {
+        let output = run(here.path(), arguments, &store);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_stream_that_exists_with_other_shards_is_refused() {
+    let here = tempfile::tempdir().unwrap();
+    let store = [("WINDLASS_STORE", "sqlite:w.db")];
+    assert!(run(here.path(), &["migrate"], &store).status.success());
+    let output = run(here.path(), &["migrate", "--shards", "2"], &store);
+    assert!(one_line(&output).contains("shards"));
+}
+
+#[test]
+fn a_reader_who_goes_away_is_no_error() {
+    let here = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let mut child = windlass(here.path(), &["completions", shell], &[])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let mut said = String::new();
+        let mut stderr = child.stderr.take().unwrap();
+        stderr.read_to_string(&mut said).unwrap();
+        assert!(child.wait().unwrap().success(), "{said}");
+        assert_eq!(said, "");
+    }
+}
