@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::batch::Batch;
-use crate::partial::{Partial, Partials};
+use crate::partial::{Partial, Partials, add_all};
 
 /// What a worker runs on each batch. `map` must depend on nothing but its argument: the same
 /// batch may be mapped twice, by two workers, and either answer may win.
@@ -30,9 +30,11 @@ impl Function for Gmv {
 
     fn map(&self, batch: &Batch) -> anyhow::Result<Partials> {
         let mut partials = vec![Partial::EMPTY; batch.keys.len()];
-        for (&key, &amount) in batch.key.iter().zip(&batch.amount) {
-            partials[key as usize].add(amount);
-        }
+        add_all(
+            &mut partials,
+            batch.key.iter().map(|&key| key as usize),
+            &batch.amount,
+        );
         Ok(batch
             .keys
             .iter()

@@ -6,8 +6,10 @@
 pub mod batch;
 pub mod decode;
 pub mod function;
+mod ipc;
 pub mod ledger;
 pub mod partial;
+pub mod rollup;
 pub mod stream;
 pub mod time;
 pub mod tuple;

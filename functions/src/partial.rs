@@ -50,6 +50,29 @@ impl Partial {
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
     }
+
+    /// Whether there are values that have this partial: at least one, `min` not above `max`, and
+    /// the sum within what so many values from `min` to `max` can add up to.
+    pub fn is_possible(&self) -> bool {
+        let count = i128::from(self.count);
+        count > 0
+            && self.min <= self.max
+            && (count * i128::from(self.min)..=count * i128::from(self.max)).contains(&self.sum)
+    }
+}
+
+/// Adds `amount[i]` to `partials[cell[i]]` for every `i`.
+///
+/// # Panics
+/// If a cell is not below `partials.len()`.
+pub(crate) fn add_all(
+    partials: &mut [Partial],
+    cells: impl Iterator<Item = usize>,
+    amounts: &[i64],
+) {
+    for (cell, &amount) in cells.zip(amounts) {
+        partials[cell].add(amount);
+    }
 }
 
 /// Partials by key: what a function answers for a batch. No key stands twice.

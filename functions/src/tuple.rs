@@ -139,6 +139,15 @@ impl Tuples {
         );
     }
 
+    /// Keeps the first `rows` rows, and the memory.
+    pub fn truncate(&mut self, rows: usize) {
+        self.source.truncate(rows);
+        self.seq.truncate(rows);
+        self.ts.truncate(rows);
+        self.key.truncate(rows);
+        self.amount.truncate(rows);
+    }
+
     /// Removes all rows, keeping the memory.
     pub fn clear(&mut self) {
         self.source.clear();
