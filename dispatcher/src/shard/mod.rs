@@ -321,9 +321,10 @@ impl Shard {
         self.pending.is_none() && !self.draining && self.bytes < self.settings.budget_bytes
     }
 
-    /// When [`Shard::advance`] is due even if nothing happens, on the monotonic clock.
+    /// When [`Shard::advance`] is due even if nothing happens, on the monotonic clock. `None`
+    /// while only an event can make it due: after every event the shell calls it anyway.
     pub fn next_timeout_ms(&self) -> Option<u64> {
-        if self.flight.len() >= self.settings.slices_in_flight {
+        if self.pending.is_some() || self.flight.len() >= self.settings.slices_in_flight {
             return None;
         }
         let oldest = self
