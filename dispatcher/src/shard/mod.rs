@@ -174,6 +174,8 @@ struct Pending {
     bad: Vec<windlass_functions::decode::BadRow>,
     /// For a replay: the outcomes of its settled rows, once known.
     outcomes: HashMap<(Arc<str>, u64), OutcomeKind>,
+    /// For a replay: those of its rows whose outcomes were not committed when they were asked for.
+    uncommitted: HashMap<(Arc<str>, u64), OutcomeKind>,
     looked_up: bool,
 }
 
@@ -358,18 +360,22 @@ impl Shard {
 
     /// What the other shards have reached: a shard with no active source follows the furthest, so
     /// that it does not hold back what is closed and what is final.
+    ///
+    /// `reached` must have been read before the queue was last seen empty: what was published
+    /// between the two would be judged by event time that it had no chance to hold back.
     pub fn others_reached(&mut self, reached: Reached, now: Now) {
-        if self.watermark.all_idle(now.mono_ms) {
-            self.following = self
+        if self.all_idle(now) {
+            self.following |= self
                 .watermark
                 .follow(reached.watermark, reached.final_before);
             self.advance(now, false);
         }
     }
 
-    /// Whether no source is active: then the shell asks for [`Shard::others_reached`].
+    /// Whether no source is active, nor about to be: then the shell asks for
+    /// [`Shard::others_reached`].
     pub fn all_idle(&self, now: Now) -> bool {
-        self.watermark.all_idle(now.mono_ms)
+        self.pending.is_none() && self.watermark.all_idle(now.mono_ms)
     }
 
     fn forget_idle_sources(&mut self, now: Now) {
@@ -401,7 +407,10 @@ impl Shard {
 
     /// Whether everything handed in is committed and acknowledged.
     pub fn is_drained(&self) -> bool {
-        self.flight.is_empty() && self.open.is_empty() && self.undurable.is_empty()
+        self.pending.is_none()
+            && self.flight.is_empty()
+            && self.open.is_empty()
+            && self.undurable.is_empty()
     }
 
     /// Figures for the status page.

@@ -139,7 +139,7 @@ pub fn schedule(run: &Run) -> Vec<Publish> {
         published.extend(messages(run, &source, &mut dice));
     }
     published.sort_by_key(|publish: &Publish| publish.at_ms);
-    published = joined(published, &mut dice);
+    published = joined(run, published, &mut dice);
     let extras = extras(run, &published, &mut dice);
     published.extend(extras);
     published.sort_by_key(|publish| publish.at_ms);
@@ -255,18 +255,28 @@ fn row(run: &Run, source: &Source, seq: u64, at_ms: u64, dice: &mut Dice) -> Row
     )
 }
 
-/// Some neighbours on one queue become one message of several sources.
-fn joined(published: Vec<Publish>, dice: &mut Dice) -> Vec<Publish> {
+/// Some neighbours on one queue become one message of several sources, unless that would make one
+/// of them look idle.
+fn joined(run: &Run, published: Vec<Publish>, dice: &mut Dice) -> Vec<Publish> {
     let joins = dice.rate(&[0.1, 0.5]);
+    let most_ms = run.settings.times.idle_timeout_ms / 5;
     let mut out: Vec<Publish> = Vec::new();
+    let mut from_ms = 0;
     for next in published {
         match out.last_mut() {
-            Some(last) if last.shard == next.shard && dice.chance(joins) => {
+            Some(last)
+                if last.shard == next.shard
+                    && next.at_ms - from_ms < most_ms
+                    && dice.chance(joins) =>
+            {
                 let mut rows = std::mem::take(&mut last.rows);
                 rows.extend(next.rows);
                 *last = Publish::of(next.at_ms, next.shard, rows, dice);
             }
-            _ => out.push(next),
+            _ => {
+                from_ms = next.at_ms;
+                out.push(next);
+            }
         }
     }
     out
@@ -278,9 +288,8 @@ fn extras(run: &Run, published: &[Publish], dice: &mut Dice) -> Vec<Publish> {
     let conflicts = dice.rate(&[0.01, 0.05]);
     // A stray that comes first moves its source's home to where it is seldom heard of.
     let misroutes = match run.regime {
-        Regime::Bounded => 0.0,
-        _ if run.shards == 1 => 0.0,
-        _ => dice.rate(&[0.01, 0.05]),
+        Regime::Wild if run.shards > 1 => dice.rate(&[0.01, 0.05]),
+        _ => 0.0,
     };
     let noise = dice.rate(&[0.01, 0.05]);
     let mut extras = Vec::new();
