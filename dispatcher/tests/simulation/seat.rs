@@ -131,10 +131,15 @@ impl World {
     }
 
     pub fn start(&mut self, owner: usize) {
+        let seats = self.seats_of(owner);
+        if seats.iter().any(|&seat| self.seats[seat].phase != Phase::Down) {
+            // It has not drained within the grace period, and is killed.
+            return self.crash(owner);
+        }
         self.log(|| format!("owner {owner} starts"));
         self.owners[owner].alive = true;
         self.owners[owner].draining = false;
-        for seat in self.seats_of(owner) {
+        for seat in seats {
             self.client_at(self.now, seat, Client::Connect);
         }
     }
