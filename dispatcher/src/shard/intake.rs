@@ -100,9 +100,11 @@ impl Shard {
         }
         if pending.delivery.replay && !pending.looked_up {
             pending.looked_up = true;
-            let settled = self.settled_rows();
+            let mut settled = self.settled_rows();
+            pending.uncommitted = self.uncommitted(&settled);
+            // What the database says of a tuple that is being replayed will be out of date.
+            settled.retain(|identity| !self.replaying.contains(identity));
             if !settled.is_empty() {
-                pending.uncommitted = self.uncommitted(&settled);
                 self.pending = Some(pending);
                 self.actions.push_back(Action::FindOutcomes(settled));
                 return;
@@ -155,15 +157,18 @@ impl Shard {
             .collect()
     }
 
-    /// Those of `tuples` whose outcomes are in slices that are not committed.
+    /// Those of `tuples` whose fate is in slices that are not committed: an outcome, or a replay
+    /// that may yet fail.
     fn uncommitted(
         &self,
         tuples: &[(Arc<str>, u64)],
     ) -> hashbrown::HashMap<(Arc<str>, u64), OutcomeKind> {
+        let replayed = self.replaying.iter().cloned();
         let slices = self.flight.iter().chain([&self.open]);
-        slices
-            .flat_map(|slice| &slice.outcomes)
-            .map(|outcome| ((Arc::clone(&outcome.source), outcome.seq), outcome.kind))
+        let outcomes = slices.flat_map(|slice| &slice.outcomes);
+        replayed
+            .map(|identity| (identity, OutcomeKind::Quarantined))
+            .chain(outcomes.map(|o| ((Arc::clone(&o.source), o.seq), o.kind)))
             .filter(|(identity, _)| tuples.contains(identity))
             .collect()
     }
@@ -314,7 +319,8 @@ impl Shard {
         true
     }
 
-    /// A replay that came before its outcome was committed may hold the only copy: it goes back.
+    /// A replay that came before its tuple's fate was committed may hold the only copy: it goes
+    /// back.
     fn return_to_quarantine(
         &mut self,
         source: Arc<str>,
@@ -323,7 +329,10 @@ impl Shard {
         kind: OutcomeKind,
     ) {
         let key = Arc::clone(self.open.dictionaries.keys.text(tuples.key[row]));
-        let reason = "it was replayed before its outcome was committed: replay it again".to_owned();
+        let reason =
+            "it was replayed before an earlier decision on it was committed; replay it again, \
+                      which does nothing if it is counted by then"
+                .to_owned();
         let (_, message) = self.uncounted(source, key, tuples, row, kind, reason);
         self.hold(OUTCOME_BYTES + message.body.len());
         self.open.quarantine.push(message);

@@ -174,7 +174,7 @@ struct Pending {
     bad: Vec<windlass_functions::decode::BadRow>,
     /// For a replay: the outcomes of its settled rows, once known.
     outcomes: HashMap<(Arc<str>, u64), OutcomeKind>,
-    /// For a replay: those of its rows whose outcomes were not committed when they were asked for.
+    /// For a replay: those of its rows whose fate was not committed when it was asked for.
     uncommitted: HashMap<(Arc<str>, u64), OutcomeKind>,
     looked_up: bool,
 }

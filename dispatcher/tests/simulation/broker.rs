@@ -83,7 +83,7 @@ impl Broker {
     }
 
     /// All messages in the order of publishing.
-    pub fn messages(&self) -> impl Iterator<Item = &Publish> {
+    pub fn messages(&self) -> impl ExactSizeIterator<Item = &Publish> {
         self.messages.iter().map(|message| &message.publish)
     }
 

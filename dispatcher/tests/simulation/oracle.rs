@@ -41,7 +41,11 @@ pub fn check(world: &World) {
     for (id, partial) in &expected {
         assert_eq!(results.get(id), Some(partial), "row {id:?}");
     }
-    assert_eq!(results.len(), expected.len(), "rows of nothing that was published");
+    assert_eq!(
+        results.len(),
+        expected.len(),
+        "rows of nothing that was published"
+    );
     check_ledger(world, &tuples);
     check_totals(world);
     check_copies(world);
@@ -79,7 +83,10 @@ fn settled_as<'a>(world: &World, identity: &Identity, copies: &'a Copies) -> Opt
         if outcome.kind == OutcomeKind::Quarantined {
             let fails = copies.rows.iter().any(may_fail);
             assert!(fails, "quarantined for no reason: {outcome:?}");
-            assert!(!in_order || may_fail(&copies.rows[0]), "the first copy was good");
+            assert!(
+                !in_order || may_fail(&copies.rows[0]),
+                "the first copy was good"
+            );
         }
         return None;
     }
@@ -90,15 +97,27 @@ fn settled_as<'a>(world: &World, identity: &Identity, copies: &'a Copies) -> Opt
             contents.push(content);
         }
     }
-    let (home, results) = (world.database.sources[&identity.0].home, &world.database.results);
+    let (home, results) = (
+        world.database.sources[&identity.0].home,
+        &world.database.results,
+    );
     let is_counted = |content: &&&Content| {
         let window = content.ts.div_euclid(WINDOW_MS) * WINDOW_MS;
         results.contains_key(&(home, window, Arc::clone(&content.key)))
     };
-    let others = || contents.iter().filter(|content| content.key.starts_with("other-"));
+    let others = || {
+        contents
+            .iter()
+            .filter(|content| content.key.starts_with("other-"))
+    };
     let counted: Vec<&&Content> = others().filter(is_counted).collect();
-    assert!(counted.len() <= 1, "{identity:?} is counted as all of {counted:?}");
-    let common = contents.iter().find(|content| !content.key.starts_with("other-"));
+    assert!(
+        counted.len() <= 1,
+        "{identity:?} is counted as all of {counted:?}"
+    );
+    let common = contents
+        .iter()
+        .find(|content| !content.key.starts_with("other-"));
     let content = counted.first().copied().or(common);
     let content = *content.unwrap_or_else(|| panic!("{identity:?} is counted, but as what?"));
     if in_order {
@@ -110,7 +129,11 @@ fn settled_as<'a>(world: &World, identity: &Identity, copies: &'a Copies) -> Opt
 fn check_ledger(world: &World, tuples: &BTreeMap<Identity, Copies>) {
     for (name, row) in &world.database.sources {
         let seen = tuples.keys().filter(|(source, _)| source == name).count() as i64;
-        assert_eq!(seen, row.counted + row.late + row.quarantined, "audit of {name}");
+        assert_eq!(
+            seen,
+            row.counted + row.late + row.quarantined,
+            "audit of {name}"
+        );
         let of = |kind| {
             let outcomes = world.database.outcomes.values();
             outcomes
@@ -118,7 +141,11 @@ fn check_ledger(world: &World, tuples: &BTreeMap<Identity, Copies>) {
                 .count() as i64
         };
         assert_eq!(row.late, of(OutcomeKind::Late), "late of {name}");
-        assert_eq!(row.quarantined, of(OutcomeKind::Quarantined), "quarantined of {name}");
+        assert_eq!(
+            row.quarantined,
+            of(OutcomeKind::Quarantined),
+            "quarantined of {name}"
+        );
     }
 }
 

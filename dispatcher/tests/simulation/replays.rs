@@ -35,7 +35,11 @@ fn settled_copy(world: &mut World) -> Option<usize> {
     }
     let nth = world.dice.range(0, outcomes.len() as u64 - 1) as usize;
     let id = &outcomes.values().nth(nth)?.quarantine_id;
-    world.quarantine.copies.iter().position(|copy| copy.id == *id)
+    world
+        .quarantine
+        .copies
+        .iter()
+        .position(|copy| copy.id == *id)
 }
 
 /// Any copy of one tuple: its outcome may not be committed, or never be.

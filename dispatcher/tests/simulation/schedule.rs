@@ -151,7 +151,11 @@ fn source(run: &Run, number: u64, dice: &mut Dice) -> Source {
     let clean = run.regime == Regime::Clean;
     let wild = run.regime == Regime::Wild;
     let appears_late = dice.chance(0.3);
-    let most_gap = if wild { 1_500 } else { times.idle_timeout_ms / 4 };
+    let most_gap = if wild {
+        1_500
+    } else {
+        times.idle_timeout_ms / 4
+    };
     Source {
         name: format!("s{number}").into(),
         home: dice.range(0, u64::from(run.shards) - 1) as u32,

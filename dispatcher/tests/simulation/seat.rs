@@ -132,7 +132,10 @@ impl World {
 
     pub fn start(&mut self, owner: usize) {
         let seats = self.seats_of(owner);
-        if seats.iter().any(|&seat| self.seats[seat].phase != Phase::Down) {
+        if seats
+            .iter()
+            .any(|&seat| self.seats[seat].phase != Phase::Down)
+        {
             // It has not drained within the grace period, and is killed.
             return self.crash(owner);
         }
@@ -156,7 +159,7 @@ impl World {
         if !self.is_rough() {
             return true;
         }
-        let faults = self.run.faults.clone();
+        let faults = self.run.faults;
         let crash = if faults.focus == Some(step) {
             0.1
         } else {
@@ -575,7 +578,10 @@ impl World {
             state.handed.pop_front();
             acknowledged.push(message);
         }
-        assert!(!acknowledged.is_empty(), "tag {tag} was acknowledged before");
+        assert!(
+            !acknowledged.is_empty(),
+            "tag {tag} was acknowledged before"
+        );
         for message in acknowledged {
             self.check_safe(shard, message);
         }
@@ -592,7 +598,10 @@ impl World {
                 || bodies.contains(&(outcome, text.to_owned().into()))
         };
         if publish.rows.is_empty() {
-            assert!(copied("undecodable", ""), "acknowledged without a copy: {publish:?}");
+            assert!(
+                copied("undecodable", ""),
+                "acknowledged without a copy: {publish:?}"
+            );
         }
         for row in &publish.rows {
             let safe = match &row.identity {
@@ -603,7 +612,10 @@ impl World {
                     None => false,
                 },
             };
-            assert!(safe, "acknowledged before it was safe: {row:?} of {publish:?}");
+            assert!(
+                safe,
+                "acknowledged before it was safe: {row:?} of {publish:?}"
+            );
         }
     }
 }

@@ -56,7 +56,7 @@ const STEPS: [Step; 15] = [
 ];
 
 /// How often what goes wrong; rates are probabilities a step or a request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Faults {
     /// The owner's process dies at a step.
     pub crash: f64,

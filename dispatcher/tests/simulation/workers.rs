@@ -64,8 +64,7 @@ pub fn check(work: &Work, judged: &Judged, replayed: &BTreeSet<(Arc<str>, u64)>)
         );
         let judged_by = judged[&identity];
         assert!(
-            judged_by.is_none_or(|before| work.window_end > before)
-                || replayed.contains(&identity),
+            judged_by.is_none_or(|before| work.window_end > before) || replayed.contains(&identity),
             "{identity:?} is counted although its window was final"
         );
     }
