@@ -24,6 +24,9 @@ use world::World;
 
 const SEEDS: Range<u64> = 0..2_000;
 
+/// So many failures tell enough.
+const MOST_FAILURES: usize = 10;
+
 fn run(seed: u64, trace: bool) {
     let run = Run::new(seed);
     if trace {
@@ -56,7 +59,7 @@ fn every_tuple_is_settled_once_whatever_dies_in_between() {
             let mut failed = Vec::new();
             loop {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= seeds.end {
+                if seed >= seeds.end || failed.len() >= MOST_FAILURES {
                     return failed;
                 }
                 if catch_unwind(AssertUnwindSafe(|| run(seed, false))).is_err() {
@@ -73,8 +76,7 @@ fn every_tuple_is_settled_once_whatever_dies_in_between() {
     });
     assert!(
         failed.is_empty(),
-        "{} of {} seeds failed: {failed:?}",
-        failed.len(),
-        seeds.end - seeds.start
+        "{} seeds failed: {failed:?}",
+        failed.len()
     );
 }

@@ -70,8 +70,8 @@ pub struct Seat {
     /// `final_before` by which each tuple was first judged.
     judged: BTreeMap<(Arc<str>, u64), Option<i64>>,
     replayed: BTreeSet<(Arc<str>, u64)>,
-    /// The last commit that was as durable as asked for.
-    durable: u64,
+    /// Whether a commit became as durable as asked for since the last acknowledgement.
+    durable: bool,
 }
 
 impl Seat {
@@ -90,7 +90,7 @@ impl Seat {
             wake_ms: None,
             judged: BTreeMap::new(),
             replayed: BTreeSet::new(),
-            durable: 0,
+            durable: false,
         }
     }
 
@@ -316,7 +316,7 @@ impl World {
                 if !self.goes_on(seat, Step::Durable) {
                     return;
                 }
-                self.seats[seat].durable = self.seats[seat].durable.max(commit_no);
+                self.seats[seat].durable = true;
                 self.shard(seat).durable(commit_no);
             }
             Client::Wake if is_running => {
@@ -569,6 +569,10 @@ impl World {
     /// Everything up to the tag must be settled in the database, or safe in quarantine.
     fn acknowledge(&mut self, seat: usize, tag: u64) {
         let state = &mut self.seats[seat];
+        assert!(
+            std::mem::take(&mut state.durable),
+            "acknowledged before the commit was durable"
+        );
         let channel = state.channel.expect("a running seat has a channel");
         let shard = state.shard_number as u32;
         let mut acknowledged = Vec::new();
