@@ -6,14 +6,16 @@
 //! transaction, and only then is it acknowledged. Acks never wait for a window, so nothing jams;
 //! a crash loses at most the slices in flight, which come again.
 //!
-//! Invariants, which the seeded simulation in `tests/simulation.rs` checks against a serial oracle:
+//! Invariants, which the seeded simulation in `tests/simulation` checks against a serial oracle:
 //! * slices commit in the order in which they were cut, one commit at a time;
 //! * what a commit says of ledger and watermark is as of its last slice's last delivery;
 //! * a tag is acknowledged only after the commit that holds its slice;
 //! * a tuple is settled once: counted, late or quarantined.
 //!
 //! A `Shard` lives for one epoch. Any doubt (a lost channel, a lost connection, a fence that does
-//! not match) ends it: its owner drops it and opens another from what the database says.
+//! not match) ends it: its owner drops it and opens another from what the database says. Answers
+//! meant for an earlier `Shard` must not reach a later one, but for [`Shard::answered`], whose ids
+//! carry the epoch. After every event the shell calls [`Shard::advance`] and performs the actions.
 
 mod cut;
 mod intake;
@@ -340,6 +342,10 @@ impl Shard {
     }
 
     /// The queue was seen empty and every delivery sent before that has been handed in.
+    ///
+    /// That proves silence only if this shard's channel was open and its consumer the active one:
+    /// what an earlier consumer holds unacknowledged will come again. `now` is the time at which
+    /// the question was asked, because what came after it may be on its way.
     pub fn queue_empty(&mut self, now: Now) {
         if self.pending.is_some() {
             return;

@@ -76,6 +76,8 @@ pub struct Faults {
     pub reply_lost: f64,
     /// A commit arrives seconds later.
     pub commit_slow: f64,
+    /// A commit is sent again although its first attempt may yet arrive.
+    pub commit_twice: f64,
     /// A worker never answers; the invocation is issued again.
     pub worker_lost: f64,
     /// A second worker answers the same invocation later.
@@ -130,6 +132,7 @@ impl Run {
             request_lost: rate(&[0.01, 0.05]),
             reply_lost: rate(&[0.01, 0.05]),
             commit_slow: rate(&[0.02, 0.1]),
+            commit_twice: rate(&[0.01, 0.05]),
             worker_lost: rate(&[0.02, 0.2]),
             worker_twice: rate(&[0.05, 0.3]),
             quarantine_lost: rate(&[0.05, 0.2]),

@@ -306,6 +306,15 @@ impl World {
             at_ms += self.dice.range(500, 8_000);
         }
         let incarnation = self.seats[seat].incarnation;
+        if let Request::Commit(plan) = &request
+            && self.is_rough()
+            && self.dice.chance(faults.commit_twice)
+        {
+            self.faults_left -= 1;
+            let again_ms = at_ms + self.dice.range(0, 2_000);
+            let again = Request::Commit(plan.clone());
+            self.at(again_ms, Event::Request(seat, incarnation, again));
+        }
         self.at(at_ms, Event::Request(seat, incarnation, request));
     }
 
