@@ -8,6 +8,8 @@ mod broker;
 mod database;
 mod dice;
 mod oracle;
+mod owner;
+mod perform;
 mod replays;
 mod schedule;
 mod seat;

@@ -1,47 +1,24 @@
-//! The owner's side: a process that holds shards, drives each through its state machine, and dies
-//! at any step. One owner's hold on one shard is a seat.
+//! One owner's hold on one shard: it consumes, raises the epoch, reads, and then drives the state
+//! machine by what arrives.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use windlass_dispatcher::broker::Delivery;
-use windlass_dispatcher::shard::{Action, Shard};
+use windlass_dispatcher::shard::Shard;
 use windlass_functions::time::Now;
 
 use super::broker::{ChannelId, MessageId};
 use super::schedule::BASE_MS;
 use super::settings::Step;
-use super::workers;
-use super::world::{Client, Event, Reply, Request, World};
+use super::world::{Client, Reply, Request, World};
 
 /// An idle shard is taken over without a delivery after this long.
 const LEASE_MS: u64 = 1_500;
 
-/// A process.
-#[derive(Debug)]
-pub struct Owner {
-    pub alive: bool,
-    pub draining: bool,
-    /// It stands still until then.
-    pub frozen_until: u64,
-    /// Its monotonic clock's lead over virtual time.
-    pub mono_ms: u64,
-}
-
-impl Owner {
-    pub fn new(mono_ms: u64) -> Self {
-        Self {
-            alive: false,
-            draining: false,
-            frozen_until: 0,
-            mono_ms,
-        }
-    }
-}
-
 /// How far a seat has come in taking its shard over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub enum Phase {
     Down,
     /// Consuming, and waiting for the first delivery.
     Waiting,
@@ -58,20 +35,20 @@ pub struct Seat {
     pub shard_number: usize,
     /// Rises with every new beginning; what was meant for an earlier one is dropped.
     pub incarnation: u64,
-    phase: Phase,
-    since_ms: u64,
-    channel: Option<ChannelId>,
-    buffer: VecDeque<(Delivery, MessageId)>,
+    pub phase: Phase,
+    pub since_ms: u64,
+    pub channel: Option<ChannelId>,
+    pub buffer: VecDeque<(Delivery, MessageId)>,
     /// Handed to the shard and not acknowledged.
-    handed: VecDeque<(u64, MessageId)>,
-    shard: Option<Box<Shard>>,
-    committing: bool,
-    wake_ms: Option<u64>,
+    pub handed: VecDeque<(u64, MessageId)>,
+    pub shard: Option<Box<Shard>>,
+    pub committing: bool,
+    pub wake_ms: Option<u64>,
     /// `final_before` by which each tuple was first judged.
-    judged: BTreeMap<(Arc<str>, u64), Option<i64>>,
-    replayed: BTreeSet<(Arc<str>, u64)>,
+    pub judged: BTreeMap<(Arc<str>, u64), Option<i64>>,
+    pub replayed: BTreeSet<(Arc<str>, u64)>,
     /// Whether a commit became as durable as asked for since the last acknowledgement.
-    durable: bool,
+    pub durable: bool,
 }
 
 impl Seat {
@@ -94,7 +71,8 @@ impl Seat {
         }
     }
 
-    fn reset(&mut self, phase: Phase, now_ms: u64) {
+    /// Forgets everything and begins a new incarnation.
+    pub fn reset(&mut self, phase: Phase, now_ms: u64) {
         *self = Self {
             incarnation: self.incarnation + 1,
             phase,
@@ -123,167 +101,14 @@ impl Seat {
 }
 
 impl World {
-    fn clock(&self, seat: usize) -> Now {
+    pub fn clock(&self, seat: usize) -> Now {
         Now {
             mono_ms: self.now + self.owners[self.seats[seat].owner].mono_ms,
             unix_ms: BASE_MS + self.now as i64,
         }
     }
 
-    pub fn start(&mut self, owner: usize) {
-        let seats = self.seats_of(owner);
-        if seats
-            .iter()
-            .any(|&seat| self.seats[seat].phase != Phase::Down)
-        {
-            // It has not drained within the grace period, and is killed.
-            return self.crash(owner);
-        }
-        self.log(|| format!("owner {owner} starts"));
-        self.owners[owner].alive = true;
-        self.owners[owner].draining = false;
-        for seat in seats {
-            self.client_at(self.now, seat, Client::Connect);
-        }
-    }
-
-    fn seats_of(&self, owner: usize) -> Vec<usize> {
-        (0..self.seats.len())
-            .filter(|&seat| self.seats[seat].owner == owner)
-            .collect()
-    }
-
-    /// One step of an owner: here it may die, freeze, drain or lose its channel. `false` if the
-    /// seat is no longer what it was.
-    fn goes_on(&mut self, seat: usize, step: Step) -> bool {
-        if !self.is_rough() {
-            return true;
-        }
-        let faults = self.run.faults;
-        let crash = if faults.focus == Some(step) {
-            0.1
-        } else {
-            faults.crash
-        };
-        if self.dice.chance(crash) {
-            self.faults_left -= 1;
-            self.crash(self.seats[seat].owner);
-            return false;
-        }
-        if self.dice.chance(faults.channel_loss) {
-            self.faults_left -= 1;
-            self.lose_channel(seat);
-            return false;
-        }
-        if self.dice.chance(faults.partition)
-            && let Some(channel) = self.seats[seat].channel
-        {
-            self.faults_left -= 1;
-            self.log(|| format!("seat {seat} is cut off from its channel"));
-            self.at(self.now, Event::CloseChannel(channel));
-            let at_ms = self.now + self.dice.range(0, 6_000);
-            self.client_at(at_ms, seat, Client::ChannelLost(channel));
-        }
-        if self.dice.chance(faults.freeze) {
-            self.faults_left -= 1;
-            self.freeze(self.seats[seat].owner);
-        }
-        if self.dice.chance(faults.drain) {
-            self.faults_left -= 1;
-            return self.drain(seat);
-        }
-        true
-    }
-
-    fn crash(&mut self, owner: usize) {
-        self.log(|| format!("owner {owner} crashes"));
-        for seat in self.seats_of(owner) {
-            if let Some(channel) = self.seats[seat].channel {
-                let linger_ms = if self.dice.chance(0.5) { 0 } else { 3_000 };
-                let at_ms = self.now + self.dice.range(0, linger_ms);
-                self.at(at_ms, Event::CloseChannel(channel));
-            }
-            self.seats[seat].reset(Phase::Down, self.now);
-        }
-        self.owners[owner].alive = false;
-        let at_ms = self.now + self.dice.range(1, 3_000);
-        self.at(at_ms, Event::Start(owner));
-    }
-
-    fn freeze(&mut self, owner: usize) {
-        let thaw_ms = self.now + self.dice.range(10, 6_000);
-        self.log(|| format!("owner {owner} freezes until {thaw_ms}"));
-        self.owners[owner].frozen_until = thaw_ms;
-        for seat in self.seats_of(owner) {
-            if let Some(channel) = self.seats[seat].channel
-                && self.dice.chance(0.5)
-            {
-                let at_ms = self.dice.range(self.now, thaw_ms);
-                self.at(at_ms, Event::CloseChannel(channel));
-                let at_ms = thaw_ms + self.dice.range(0, 3_000);
-                self.client_at(at_ms, seat, Client::ChannelLost(channel));
-            }
-        }
-    }
-
-    /// Tells the seat's owner to drain; whether this seat goes on.
-    fn drain(&mut self, at: usize) -> bool {
-        let owner = self.seats[at].owner;
-        if self.owners[owner].draining {
-            return true;
-        }
-        self.log(|| format!("owner {owner} drains"));
-        self.owners[owner].draining = true;
-        for seat in self.seats_of(owner) {
-            match self.seats[seat].phase {
-                Phase::Running => {
-                    let now = self.clock(seat);
-                    self.shard(seat).drain(now);
-                    self.client_at(self.now, seat, Client::Wake);
-                }
-                Phase::Waiting | Phase::Opening => self.leave(seat),
-                Phase::Down | Phase::Closing => {}
-            }
-        }
-        let at_ms = self.now + self.dice.range(3_000, 6_000);
-        self.at(at_ms, Event::Start(owner));
-        self.seats[at].phase != Phase::Down
-    }
-
-    /// Closes the channel and is gone until the owner starts again.
-    fn leave(&mut self, seat: usize) {
-        self.close_channel(seat);
-        self.seats[seat].reset(Phase::Down, self.now);
-    }
-
-    fn close_channel(&mut self, seat: usize) {
-        if let Some(channel) = self.seats[seat].channel {
-            self.broker.close(channel, &mut self.dice);
-            self.send();
-        }
-    }
-
-    fn lose_channel(&mut self, seat: usize) {
-        self.log(|| format!("seat {seat} loses its channel"));
-        self.close_channel(seat);
-        if self.seats[seat].committing && self.dice.chance(0.5) {
-            self.seats[seat].phase = Phase::Closing;
-        } else {
-            self.begin_again(seat);
-        }
-    }
-
-    /// Any doubt: close the channel before anything else, discard everything, stand by.
-    fn begin_again(&mut self, seat: usize) {
-        self.log(|| format!("seat {seat} begins again"));
-        self.leave(seat);
-        if !self.owners[self.seats[seat].owner].draining {
-            let at_ms = self.now + self.dice.range(1, 300);
-            self.client_at(at_ms, seat, Client::Connect);
-        }
-    }
-
-    fn shard(&mut self, seat: usize) -> &mut Shard {
+    pub fn shard(&mut self, seat: usize) -> &mut Shard {
         let shard = self.seats[seat].shard.as_mut();
         shard.expect("a running seat has a shard")
     }
@@ -440,186 +265,6 @@ impl World {
                 self.pump(seat);
             }
             _ => {}
-        }
-    }
-
-    /// Hands in what the shard wants, carries out what it asks for, and sets its alarm.
-    fn pump(&mut self, seat: usize) {
-        let incarnation = self.seats[seat].incarnation;
-        loop {
-            while let Some(action) = self.shard(seat).poll_action() {
-                if !self.perform(seat, action) {
-                    return;
-                }
-            }
-            let wanted = self.shard(seat).wants_deliveries();
-            match self.seats[seat].buffer.pop_front() {
-                Some((delivery, message)) if wanted => self.hand_in(seat, delivery, message),
-                Some(left) => {
-                    self.seats[seat].buffer.push_front(left);
-                    break;
-                }
-                None => break,
-            }
-        }
-        let now = self.clock(seat);
-        self.shard(seat).advance(now, false);
-        while let Some(action) = self.shard(seat).poll_action() {
-            if !self.perform(seat, action) {
-                return;
-            }
-        }
-        debug_assert_eq!(incarnation, self.seats[seat].incarnation);
-        if self.owners[self.seats[seat].owner].draining && self.shard(seat).is_drained() {
-            return self.leave(seat);
-        }
-        if let Some(mono_ms) = self.shard(seat).next_timeout_ms() {
-            assert!(
-                mono_ms > now.mono_ms,
-                "the shard asks to be woken at once although it has just been advanced"
-            );
-            let at_ms = self.now + (mono_ms - now.mono_ms);
-            if self.seats[seat].wake_ms.is_none_or(|wake| wake > at_ms) {
-                self.seats[seat].wake_ms = Some(at_ms);
-                self.client_at(at_ms, seat, Client::Wake);
-            }
-        }
-    }
-
-    fn hand_in(&mut self, seat: usize, delivery: Delivery, message: MessageId) {
-        let now = self.clock(seat);
-        let before = self.shard(seat).figures();
-        let publish = self.broker.message(message).clone();
-        let judged_by = before.final_before;
-        let state = &mut self.seats[seat];
-        for identity in publish.rows.iter().filter_map(|row| row.identity.clone()) {
-            if delivery.replay {
-                state.replayed.insert(identity.clone());
-            }
-            state.judged.entry(identity).or_insert(judged_by);
-        }
-        state.handed.push_back((delivery.tag, message));
-        let waiting = !state.buffer.is_empty();
-        let shard = self.shard(seat);
-        shard.deliver(now, delivery);
-        shard.advance(now, waiting);
-        let after = shard.figures();
-        let most = 2 * publish.body.len() + 2_000 * publish.rows.len().max(1);
-        assert!(
-            before.bytes_held < self.run.settings.budget_bytes
-                && after.bytes_held <= before.bytes_held + most,
-            "the budget is {} bytes, held are {}",
-            self.run.settings.budget_bytes,
-            after.bytes_held
-        );
-        assert!(after.slices_in_flight <= self.run.settings.slices_in_flight);
-    }
-
-    /// Carries one action out; `false` if the seat is no longer what it was.
-    fn perform(&mut self, seat: usize, action: Action) -> bool {
-        self.log(|| format!("seat {seat}: does {action:?}"));
-        let step = match &action {
-            Action::LoadSources(_) | Action::FindOutcomes(_) => Step::Lookup,
-            Action::Invoke(_) => Step::Invoke,
-            Action::Quarantine(..) => Step::Quarantine,
-            Action::Commit(_) => Step::Commit,
-            Action::AwaitDurable(_) => Step::AwaitDurable,
-            Action::Ack(_) => Step::Ack,
-        };
-        if !self.goes_on(seat, step) {
-            return false;
-        }
-        match action {
-            Action::LoadSources(names) => self.request(seat, Request::Sources(names)),
-            Action::FindOutcomes(tuples) => self.request(seat, Request::Outcomes(tuples)),
-            Action::Invoke(work) => {
-                let state = &self.seats[seat];
-                workers::check(&work, &state.judged, &state.replayed);
-                workers::invoke(self, seat, work);
-            }
-            Action::Quarantine(slice, copies) => {
-                let stored_ms = self.now + self.dice.latency(self.run.broker_ms);
-                let confirmed_ms = stored_ms + self.dice.latency(self.run.broker_ms);
-                let lost = self.is_rough() && self.dice.chance(self.run.faults.quarantine_lost);
-                let mut client = Client::Confirmed(slice);
-                if lost {
-                    self.faults_left -= 1;
-                    client = Client::QuarantineFailed;
-                }
-                if !lost || self.dice.chance(0.5) {
-                    self.at(stored_ms, Event::StoreCopies(copies));
-                }
-                self.client_at(confirmed_ms, seat, client);
-            }
-            Action::Commit(plan) => {
-                assert!(!self.seats[seat].committing, "two commits at a time");
-                self.seats[seat].committing = true;
-                workers::check_lateness(&plan, &self.seats[seat].judged);
-                self.request(seat, Request::Commit(plan));
-            }
-            Action::AwaitDurable(commit_no) => {
-                let at_ms = self.now + self.dice.latency(self.run.database_ms);
-                self.client_at(at_ms, seat, Client::Durable(commit_no));
-            }
-            Action::Ack(tag) => self.acknowledge(seat, tag),
-        }
-        self.goes_on(seat, step)
-    }
-
-    /// Everything up to the tag must be settled in the database, or safe in quarantine.
-    fn acknowledge(&mut self, seat: usize, tag: u64) {
-        let state = &mut self.seats[seat];
-        assert!(
-            std::mem::take(&mut state.durable),
-            "acknowledged before the commit was durable"
-        );
-        let channel = state.channel.expect("a running seat has a channel");
-        let shard = state.shard_number as u32;
-        let mut acknowledged = Vec::new();
-        while let Some(&(handed, message)) = state.handed.front()
-            && handed <= tag
-        {
-            state.handed.pop_front();
-            acknowledged.push(message);
-        }
-        assert!(
-            !acknowledged.is_empty(),
-            "tag {tag} was acknowledged before"
-        );
-        for message in acknowledged {
-            self.check_safe(shard, message);
-        }
-        // Acknowledgements of one channel arrive in their order.
-        let at_ms = self.now + self.run.broker_ms;
-        self.at(at_ms, Event::Ack(channel, tag));
-    }
-
-    fn check_safe(&self, shard: u32, message: MessageId) {
-        let publish = self.broker.message(message);
-        let copied = |outcome, text: &str| {
-            let bodies = &self.quarantine.bodies;
-            bodies.contains(&(outcome, publish.body.clone()))
-                || bodies.contains(&(outcome, text.to_owned().into()))
-        };
-        if publish.rows.is_empty() {
-            assert!(
-                copied("undecodable", ""),
-                "acknowledged without a copy: {publish:?}"
-            );
-        }
-        for row in &publish.rows {
-            let safe = match &row.identity {
-                None => copied("undecodable", &row.text),
-                Some((source, seq)) => match self.database.home(source) {
-                    Some(home) if home == shard => self.database.is_settled(source, *seq),
-                    Some(_) => copied("misrouted", &row.text),
-                    None => false,
-                },
-            };
-            assert!(
-                safe,
-                "acknowledged before it was safe: {row:?} of {publish:?}"
-            );
         }
     }
 }

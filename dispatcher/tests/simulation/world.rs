@@ -13,9 +13,10 @@ use windlass_functions::stream::Stream;
 use super::broker::{Broker, ChannelId};
 use super::database::{Database, Refused};
 use super::dice::Dice;
+use super::owner::Owner;
 use super::replays;
 use super::schedule::{Publish, schedule};
-use super::seat::{Owner, Seat};
+use super::seat::Seat;
 use super::settings::Run;
 
 /// A request on its way to the database.
