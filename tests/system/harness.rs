@@ -272,18 +272,23 @@ impl Site {
         Some(settled(&self.audit().await?))
     }
 
-    /// Waits until more is settled than now, and returns how long that took.
-    pub async fn progresses(&self, within: Duration) -> Duration {
-        let before = self.settled_now().await.expect("the store answers");
-        self.progresses_beyond(before, within).await
+    /// Waits until more is settled than when the store first answers.
+    pub async fn progresses(&self, within: Duration) {
+        let mut before = None;
+        eventually(within, "the store answers", async || {
+            before = self.settled_now().await;
+            before.is_some()
+        })
+        .await;
+        self.progresses_beyond(before.unwrap_or(0), within).await;
     }
 
-    /// Waits until more than `before` is settled, and returns how long that took.
-    pub async fn progresses_beyond(&self, before: u64, within: Duration) -> Duration {
+    /// Waits until more than `before` is settled.
+    pub async fn progresses_beyond(&self, before: u64, within: Duration) {
         eventually(within, "more is settled", async || {
             self.settled_now().await.is_some_and(|now| now > before)
         })
-        .await
+        .await;
     }
 
     /// Waits until `tuples` are settled, and returns how long that took.
@@ -535,18 +540,13 @@ pub fn until(within: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The same for what is asked asynchronously; returns how long it took.
-pub async fn eventually(
-    within: Duration,
-    what: &str,
-    mut is_so: impl AsyncFnMut() -> bool,
-) -> Duration {
+/// The same for what is asked asynchronously.
+pub async fn eventually(within: Duration, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !is_so().await {
         assert!(started.elapsed() < within, "not within {within:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    started.elapsed()
 }
 
 /// Prints how long it took from a fault until more was settled, the process's start included.
