@@ -9,4 +9,9 @@
 )]
 
 mod basics;
+mod drain;
+mod durability;
 mod harness;
+mod kills;
+mod outages;
+mod takeover;
