@@ -14,4 +14,5 @@ mod durability;
 mod harness;
 mod kills;
 mod outages;
+mod proxy;
 mod takeover;
