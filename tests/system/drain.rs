@@ -70,6 +70,32 @@ async fn a_second_sigterm_aborts_a_drain_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_drain_gives_up_after_the_grace_period_and_loses_nothing() {
+    let Some(site) = Site::new("grace").await else {
+        return;
+    };
+    let load = site.load(Options::default(), Speed::Times(1.0));
+    let mut dispatcher = site.dispatch(&["--grace", "2s"]);
+    site.progresses(PATIENCE).await;
+    // A drain cannot end while a worker holds a batch.
+    let worker = frozen_with_a_batch(&dispatcher).await;
+    dispatcher.signal(Signal::TERM);
+    let asked = Instant::now();
+    // The slices get the grace period, then the workers do.
+    let end = dispatcher.ended(Duration::from_secs(10));
+    println!("gave up after {:.1}s", asked.elapsed().as_secs_f64());
+    assert_eq!(end.code(), Some(1), "{end}: {}", dispatcher.logged());
+    assert!(dispatcher.logged().contains("longer than the grace period"));
+    is_gone(worker).await;
+
+    let _next = site.dispatch(&[]);
+    site.progresses(PATIENCE).await;
+    recovered("a drain that gave up", asked.elapsed());
+    let manifest = load.end().await;
+    site.equals(&manifest, PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn workers_end_when_their_dispatcher_is_killed() {
     let Some(site) = Site::new("orphans").await else {
         return;

@@ -254,13 +254,6 @@ impl Site {
         broker
     }
 
-    /// The in-crate view of this site's store.
-    pub async fn store(&self) -> Store {
-        Store::connect(&self.store)
-            .await
-            .expect("the store answers")
-    }
-
     /// What the store says became of every tuple; `None` while it cannot be asked.
     pub async fn audit(&self) -> Option<Audit> {
         let store = Store::connect(&self.store).await.ok()?;
@@ -412,6 +405,13 @@ impl Process {
         let status = answer.status();
         assert!(status == 200 || status == 503, "{status}");
         (status == 200, answer.text().await.expect("a text"))
+    }
+
+    /// What `/metrics` says.
+    pub async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.address);
+        let answer = reqwest::get(url).await.expect("the dispatcher answers");
+        answer.text().await.expect("a text")
     }
 
     /// Waits until it has logged this.

@@ -85,6 +85,7 @@ async fn frozen_at(point: &str, in_vain: &str) {
     let ours = epoch(&successor).await.expect("it owns the shard");
 
     zombie.signal(Signal::CONT);
+    zombie.logs(in_vain, TAKEOVER).await;
     zombie.becomes("standby", TAKEOVER).await;
     site.progresses(TAKEOVER).await;
     assert_eq!(
