@@ -7,7 +7,7 @@ use windlass_datagen::publish::Speed;
 use windlass_datagen::workload::Options;
 
 use crate::harness::{Site, eventually, recovered};
-use crate::kills::frozen_with_a_batch;
+use crate::kills::{frozen_with_a_batch, signal};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The default of `--grace`, and a moment for the process to end.
@@ -40,6 +40,48 @@ async fn sigterm_under_load_drains_and_the_next_dispatcher_goes_on() {
     // What was delivered and not taken in went back to the queue, and nothing else.
     let redeliveries = site.audit().await.expect("the store answers").redeliveries;
     assert!(redeliveries <= PREFETCH, "{redeliveries} redeliveries");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_commits_and_acknowledges_all_that_was_taken_in() {
+    let Some(site) = Site::new("taken-in").await else {
+        return;
+    };
+    let options = Options {
+        rate: 200.0,
+        ..Options::default()
+    };
+    let load = site.load(options, Speed::Times(1.0));
+    let mut dispatcher = site.dispatch(&[]);
+    site.progresses(PATIENCE).await;
+    let worker = frozen_with_a_batch(&dispatcher).await;
+    let manifest = load.end().await;
+    let mut unacked = None;
+    eventually(PATIENCE, "everything is taken in", async || {
+        // The queue is looked at five times a second.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let shard = dispatcher.status().await["shards"]["0"].clone();
+        let now = shard["queue_unacked"].as_u64();
+        let same = now == unacked;
+        unacked = now;
+        same && shard["queue_ready"] == 0
+    })
+    .await;
+    assert!(unacked > Some(0), "slices are in flight: {unacked:?}");
+
+    dispatcher.signal(Signal::TERM);
+    dispatcher.logs("draining", PATIENCE).await;
+    signal(worker, Signal::CONT);
+    let end = dispatcher.ended(GRACE);
+    assert_eq!(end.code(), Some(0), "{end}: {}", dispatcher.logged());
+    // With nobody there to do the rest.
+    site.equals(&manifest, Duration::ZERO).await;
+    let next = site.dispatch(&[]);
+    next.becomes("owner", PATIENCE).await;
+    let status = next.status().await;
+    assert_eq!(status["shards"]["0"]["queue_ready"], 0, "{status}");
+    let redeliveries = site.audit().await.expect("the store answers").redeliveries;
+    assert_eq!(redeliveries, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

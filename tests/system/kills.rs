@@ -114,7 +114,8 @@ async fn a_dispatcher_killed_at_eight_random_moments_neither_loses_nor_doubles_a
     site.equals(&manifest, RECOVERY).await;
 }
 
-fn signal(process: i32, signal: Signal) {
+/// Sends a signal to a worker.
+pub fn signal(process: i32, signal: Signal) {
     let process = Pid::from_raw(process).expect("a process id");
     kill_process(process, signal).expect("the worker is there");
 }
