@@ -154,6 +154,10 @@ impl Site {
         arguments.extend(flags);
         let mut command = self.windlass(&arguments);
         if let Some(failpoints) = failpoints {
+            assert!(
+                cfg!(feature = "failpoints"),
+                "this test needs `cargo test --features failpoints`"
+            );
             command.env("FAILPOINTS", failpoints);
         }
         Process::start(command, self.dir.path(), address)
