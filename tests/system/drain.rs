@@ -7,7 +7,7 @@ use windlass_datagen::publish::Speed;
 use windlass_datagen::workload::Options;
 
 use crate::harness::{Site, eventually, recovered};
-use crate::kills::frozen_with_a_batch;
+use crate::kills::{frozen_with_a_batch, signal};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The default of `--grace`, and a moment for the process to end.
@@ -43,6 +43,49 @@ async fn sigterm_under_load_drains_and_the_next_dispatcher_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sigterm_commits_and_acknowledges_all_that_was_taken_in() {
+    let Some(site) = Site::new("taken-in").await else {
+        return;
+    };
+    let options = Options {
+        rate: 200.0,
+        ..Options::default()
+    };
+    let load = site.load(options, Speed::Times(1.0));
+    let mut dispatcher = site.dispatch(&[]);
+    site.progresses(PATIENCE).await;
+    let worker = frozen_with_a_batch(&dispatcher).await;
+    let manifest = load.end().await;
+    let mut unacked = None;
+    eventually(PATIENCE, "everything is taken in", async || {
+        // The queue is looked at five times a second.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let shard = dispatcher.status().await["shards"]["0"].clone();
+        let now = shard["queue_unacked"].as_u64();
+        let same = now == unacked;
+        unacked = now;
+        same && shard["queue_ready"] == 0
+    })
+    .await;
+    assert!(unacked > Some(0), "slices are in flight: {unacked:?}");
+
+    dispatcher.signal(Signal::TERM);
+    dispatcher.logs("draining", PATIENCE).await;
+    signal(worker, Signal::CONT);
+    let end = dispatcher.ended(GRACE);
+    assert_eq!(end.code(), Some(0), "{end}: {}", dispatcher.logged());
+    // With nobody there to do the rest.
+    site.equals(&manifest, Duration::ZERO).await;
+    let broker = site.broker().await;
+    let mut consumer = broker.consume(0, 1).await.expect("the queue is there");
+    let ready = consumer.ready_count().await.expect("the broker answers");
+    // What was sent before that answer is here.
+    let came_again = consumer.try_next().expect("the channel is open");
+    assert_eq!((ready, came_again.map(|one| one.tag)), (0, None));
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_sigterm_aborts_a_drain_and_loses_nothing() {
     let Some(site) = Site::new("abort").await else {
         return;
@@ -65,6 +108,32 @@ async fn a_second_sigterm_aborts_a_drain_and_loses_nothing() {
     let _next = site.dispatch(&[]);
     site.progresses(PATIENCE).await;
     recovered("an aborted drain", aborted.elapsed());
+    let manifest = load.end().await;
+    site.equals(&manifest, PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_gives_up_after_the_grace_period_and_loses_nothing() {
+    let Some(site) = Site::new("grace").await else {
+        return;
+    };
+    let load = site.load(Options::default(), Speed::Times(1.0));
+    let mut dispatcher = site.dispatch(&["--grace", "2s"]);
+    site.progresses(PATIENCE).await;
+    // A drain cannot end while a worker holds a batch.
+    let worker = frozen_with_a_batch(&dispatcher).await;
+    dispatcher.signal(Signal::TERM);
+    let asked = Instant::now();
+    // The slices get the grace period, then the workers do.
+    let end = dispatcher.ended(Duration::from_secs(10));
+    println!("gave up after {:.1}s", asked.elapsed().as_secs_f64());
+    assert_eq!(end.code(), Some(1), "{end}: {}", dispatcher.logged());
+    assert!(dispatcher.logged().contains("longer than the grace period"));
+    is_gone(worker).await;
+
+    let _next = site.dispatch(&[]);
+    site.progresses(PATIENCE).await;
+    recovered("a drain that gave up", asked.elapsed());
     let manifest = load.end().await;
     site.equals(&manifest, PATIENCE).await;
 }

@@ -19,8 +19,9 @@ async fn commits_and_unacked(dispatcher: &Process) -> (u64, u64) {
     (commits.unwrap_or(0), unacked.expect("a number"))
 }
 
-/// Freezes the replica amid a load: acks stop, commits go on as far as the prefetch allows.
-async fn acks_wait(database: Database) {
+/// Takes the replica away amid a load (`kill` or `freeze`) and brings it back (`start`, `thaw`):
+/// acks stop, commits go on as far as the prefetch allows.
+async fn acks_wait(database: Database, away: &str, back: &str) {
     let Some(site) = Site::alone("durable", database).await else {
         return;
     };
@@ -41,8 +42,8 @@ async fn acks_wait(database: Database) {
     let load = site.load(options, Speed::Times(1.0));
     site.progresses(PATIENCE).await;
 
-    service(&["freeze", &replica]);
-    let (at_freeze, _) = commits_and_unacked(&dispatcher).await;
+    service(&[away, &replica]);
+    let (at_first, _) = commits_and_unacked(&dispatcher).await;
     eventually(PATIENCE, "the prefetch is used up", async || {
         commits_and_unacked(&dispatcher).await.1 == PREFETCH
     })
@@ -54,19 +55,18 @@ async fn acks_wait(database: Database) {
     let (commits, unacked) = commits_and_unacked(&dispatcher).await;
     assert_eq!(unacked, PREFETCH, "an ack while no replica answers");
     assert!(
-        commits >= at_freeze + 3,
-        "commits go on: {at_freeze} {commits}"
+        commits >= at_first + 3,
+        "commits go on: {at_first} {commits}"
     );
 
-    service(&["thaw", &replica]);
-    let back = Instant::now();
+    service(&[back, &replica]);
+    let since = Instant::now();
     eventually(PATIENCE, "acks go on", async || {
         commits_and_unacked(&dispatcher).await.1 < PREFETCH
     })
     .await;
     site.progresses(PATIENCE).await;
-    let name = format!("{database:?}: a frozen replica thawed");
-    recovered(&name, back.elapsed());
+    recovered(&format!("{replica} back after {away}"), since.elapsed());
     let manifest = load.end().await;
     site.equals(&manifest, PATIENCE).await;
     eventually(PATIENCE, "everything is acknowledged", async || {
@@ -76,11 +76,11 @@ async fn acks_wait(database: Database) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn acks_wait_for_a_mariadb_replica() {
-    acks_wait(Database::MariaDb).await;
+async fn acks_wait_while_a_mariadb_replica_is_frozen() {
+    acks_wait(Database::MariaDb, "freeze", "thaw").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn acks_wait_for_a_mysql_replica() {
-    acks_wait(Database::MySql).await;
+async fn acks_wait_while_a_mysql_replica_is_gone() {
+    acks_wait(Database::MySql, "kill", "start").await;
 }

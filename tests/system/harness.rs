@@ -3,22 +3,17 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, oneshot};
-use tokio::task::JoinHandle;
-use windlass_datagen::broker::Target;
-use windlass_datagen::feed::Feed;
-use windlass_datagen::manifest::{Manifest, Origin};
-use windlass_datagen::message::{Format, Messages, Packing};
-use windlass_datagen::publish::{Speed, publish};
-use windlass_datagen::workload::{Options, Workload};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use windlass_datagen::manifest::Manifest;
 use windlass_dispatcher::broker::{Broker, Topology};
 use windlass_dispatcher::store::{Audit, Store};
 use windlass_functions::stream::Stream;
+
+pub use crate::process::Process;
 
 /// Tests that stop a shared server hold it alone; all others share it.
 static SERVERS: RwLock<()> = RwLock::const_new(());
@@ -159,87 +154,13 @@ impl Site {
         arguments.extend(flags);
         let mut command = self.windlass(&arguments);
         if let Some(failpoints) = failpoints {
+            assert!(
+                cfg!(feature = "failpoints"),
+                "this test needs `cargo test --features failpoints`"
+            );
             command.env("FAILPOINTS", failpoints);
         }
         Process::start(command, self.dir.path(), address)
-    }
-
-    /// A feed of orders for this site: `options` with the event time starting now, unless it is set.
-    pub fn workload(&self, options: Options) -> Workload {
-        let start_ms = match options.start_ms {
-            0 => unix_ms(),
-            set => set,
-        };
-        let options = Options {
-            start_ms,
-            ..options
-        };
-        Workload::new(options).expect("the test's workload is within its ranges")
-    }
-
-    /// Publishes a workload with confirms and returns its manifest.
-    pub async fn publish(&self, options: Options, format: Format, speed: Speed) -> Manifest {
-        let packing = Packing {
-            format,
-            batch: format.default_batch(),
-            duplicates: 0.01,
-            seed: options.seed,
-        };
-        self.publish_packed(options, packing, speed).await
-    }
-
-    /// The same with a packing of choice.
-    pub async fn publish_packed(
-        &self,
-        options: Options,
-        packing: Packing,
-        speed: Speed,
-    ) -> Manifest {
-        self.publishing(options, packing, speed, std::future::pending())
-            .await
-    }
-
-    /// Publishes in the background, one JSON order a message, until it is told to end.
-    pub fn load(&self, options: Options, speed: Speed) -> Load {
-        let packing = Packing {
-            format: Format::Json,
-            batch: 1,
-            duplicates: 0.01,
-            seed: options.seed,
-        };
-        let options = Options {
-            // Longer than any test.
-            duration_ms: 24 * 3_600_000,
-            ..options
-        };
-        let (stop, stopped) = oneshot::channel();
-        let stopped = async {
-            let _ = stopped.await;
-        };
-        let run = tokio::spawn(self.publishing(options, packing, speed, stopped));
-        Load { stop, run }
-    }
-
-    fn publishing(
-        &self,
-        options: Options,
-        packing: Packing,
-        speed: Speed,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> impl Future<Output = Manifest> + Send + 'static {
-        let workload = self.workload(options);
-        let origin = Origin::Workload(workload.options().clone());
-        let messages = Messages::new(Feed::Workload(Box::new(workload)), packing);
-        let target = Target::parse(&self.broker, &self.stream.name, self.shards)
-            .expect("tests/services prints URLs");
-        let window_ms = self.stream.window_ms;
-        async move {
-            let published = publish(&target, messages, window_ms, speed, origin, |_| {}, stop)
-                .await
-                .expect("the broker takes the run");
-            assert!(published.failure.is_none(), "{:?}", published.failure);
-            published.manifest
-        }
     }
 
     /// The in-crate view of this site's broker.
@@ -252,13 +173,6 @@ impl Site {
         let broker = broker.expect("the broker answers");
         broker.declare().await.expect("the topology fits");
         broker
-    }
-
-    /// The in-crate view of this site's store.
-    pub async fn store(&self) -> Store {
-        Store::connect(&self.store)
-            .await
-            .expect("the store answers")
     }
 
     /// What the store says became of every tuple; `None` while it cannot be asked.
@@ -353,169 +267,6 @@ pub fn settled(audit: &Audit) -> u64 {
     let of = audit.sources.iter();
     let all: i64 = of.map(|s| s.counted + s.late + s.quarantined).sum();
     all as u64
-}
-
-/// A publisher in the background.
-pub struct Load {
-    stop: oneshot::Sender<()>,
-    run: JoinHandle<Manifest>,
-}
-
-impl Load {
-    /// Ends it, and returns the manifest of all that the broker has confirmed.
-    pub async fn end(self) -> Manifest {
-        // A run that has failed does not listen; its panic follows.
-        let _ = self.stop.send(());
-        self.run.await.expect("the publisher ends well")
-    }
-}
-
-/// A `windlass dispatch` process; killed when dropped.
-pub struct Process {
-    child: Child,
-    pub address: SocketAddr,
-    pub log: PathBuf,
-}
-
-impl Process {
-    fn start(mut command: Command, dir: &Path, address: SocketAddr) -> Self {
-        let log = dir.join(format!("dispatch-{}.log", address.port()));
-        let file = std::fs::File::create(&log).expect("the log file");
-        command.stdout(Stdio::null()).stderr(file);
-        let child = command.spawn().expect("windlass dispatch starts");
-        Self {
-            child,
-            address,
-            log,
-        }
-    }
-
-    /// Waits until it serves its API.
-    pub fn answers(&self) {
-        until(Duration::from_secs(60), "the dispatcher answers", || {
-            std::net::TcpStream::connect(self.address).is_ok()
-        });
-    }
-
-    /// What `/v1/status` says.
-    pub async fn status(&self) -> serde_json::Value {
-        let url = format!("http://{}/v1/status", self.address);
-        let answer = reqwest::get(url).await.expect("the dispatcher answers");
-        let body = answer.bytes().await.expect("a status");
-        serde_json::from_slice(&body).expect("the status is JSON")
-    }
-
-    /// What `/readyz` says: whether it is ready, and the text.
-    pub async fn ready(&self) -> (bool, String) {
-        let url = format!("http://{}/readyz", self.address);
-        let answer = reqwest::get(url).await.expect("the dispatcher answers");
-        let status = answer.status();
-        assert!(status == 200 || status == 503, "{status}");
-        (status == 200, answer.text().await.expect("a text"))
-    }
-
-    /// Waits until it has logged this.
-    pub async fn logs(&self, what: &str, within: Duration) {
-        let said = format!("logs {what:?}");
-        eventually(within, &said, async || self.logged().contains(what)).await;
-    }
-
-    /// Waits until its role for shard 0 is this.
-    pub async fn becomes(&self, role: &str, within: Duration) {
-        let started = Instant::now();
-        loop {
-            let status = self.status().await;
-            if status["shards"]["0"]["role"] == role {
-                return;
-            }
-            assert!(
-                started.elapsed() < within,
-                "not {role} within {within:?}: {status}"
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id() as i32).expect("a process id");
-        kill_process(pid, signal).expect("the process is there");
-    }
-
-    /// SIGKILL, and waits for the end.
-    pub fn kill(mut self) {
-        self.child.kill().expect("the process is there");
-        self.child.wait().expect("it ends");
-    }
-
-    /// Waits for its end.
-    pub fn ended(&mut self, within: Duration) -> ExitStatus {
-        let mut status = None;
-        until(within, "the process ends", || {
-            status = self.child.try_wait().expect("it can be asked");
-            status.is_some()
-        });
-        status.expect("it has ended")
-    }
-
-    /// Whether it has ended.
-    pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().expect("it can be asked").is_some()
-    }
-
-    /// Process ids of its local workers.
-    pub fn workers(&self) -> Vec<i32> {
-        let parent = self.child.id();
-        let list = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
-        let mut ids: Vec<i32> = parse_ids(&list.unwrap_or_default());
-        // Children belong to the thread that started them.
-        if let Ok(threads) = std::fs::read_dir(format!("/proc/{parent}/task")) {
-            for thread in threads.flatten() {
-                let list = std::fs::read_to_string(thread.path().join("children"));
-                ids.extend(parse_ids(&list.unwrap_or_default()));
-            }
-        }
-        ids.sort_unstable();
-        ids.dedup();
-        ids
-    }
-
-    /// Memory in use, bytes: now, and at its highest.
-    pub fn memory(&self) -> (u64, u64) {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.expect("the process is there");
-        let field = |name: &str| -> u64 {
-            let line = status.lines().find(|line| line.starts_with(name));
-            let kib = line.and_then(|line| line.split_whitespace().nth(1));
-            kib.and_then(|kib| kib.parse().ok()).unwrap_or(0) * 1024
-        };
-        (field("VmRSS:"), field("VmHWM:"))
-    }
-
-    /// What it has logged.
-    pub fn logged(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-fn parse_ids(list: &str) -> Vec<i32> {
-    list.split_whitespace()
-        .filter_map(|id| id.parse().ok())
-        .collect()
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let log = self.logged();
-            let tail: Vec<&str> = log.lines().rev().take(25).collect();
-            for line in tail.iter().rev() {
-                eprintln!("{}: {line}", self.address);
-            }
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// Runs `tests/services` with these arguments.

@@ -114,15 +114,17 @@ async fn a_dispatcher_killed_at_eight_random_moments_neither_loses_nor_doubles_a
     site.equals(&manifest, RECOVERY).await;
 }
 
-fn signal(process: i32, signal: Signal) {
+/// Sends a signal to a worker.
+pub fn signal(process: i32, signal: Signal) {
     let process = Pid::from_raw(process).expect("a process id");
     kill_process(process, signal).expect("the worker is there");
 }
 
-/// Freezes the only worker once it surely holds a batch, and returns its id.
+/// Freezes a worker, waits until it surely holds a batch and nothing else can be done before that
+/// is answered, and returns the worker's id.
 pub async fn frozen_with_a_batch(dispatcher: &Process) -> i32 {
     let workers = dispatcher.workers();
-    assert_eq!(workers.len(), 1, "{workers:?}");
+    assert!(!workers.is_empty());
     signal(workers[0], Signal::STOP);
     let mut handed_out = serde_json::Value::Null;
     eventually(RECOVERY, "the frozen worker has a batch", async || {
@@ -167,6 +169,32 @@ async fn the_batch_of_a_killed_worker_is_reissued_at_once() {
     );
     site.progresses_beyond(settled, RECOVERY).await;
     recovered("a worker killed in mid-batch", killed.elapsed());
+    let manifest = load.end().await;
+    site.equals(&manifest, RECOVERY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_late_answer_of_a_frozen_worker_does_not_count() {
+    let Some(site) = Site::new("frozen-worker").await else {
+        return;
+    };
+    let dispatcher = site.dispatch(&["--workers", "2"]);
+    let load = site.load(Options::default(), Speed::Times(1.0));
+    site.progresses(RECOVERY).await;
+    let worker = frozen_with_a_batch(&dispatcher).await;
+    let frozen = Instant::now();
+    // Its deadline passes, and the other worker is given the batch.
+    site.progresses(RECOVERY).await;
+    recovered("a worker frozen in mid-batch", frozen.elapsed());
+
+    signal(worker, Signal::CONT);
+    eventually(RECOVERY, "its late answer is refused", async || {
+        let metrics = dispatcher.metrics().await;
+        metrics
+            .lines()
+            .any(|line| line.contains("kind=\"conflict\"") && !line.trim_end().ends_with(" 0"))
+    })
+    .await;
     let manifest = load.end().await;
     site.equals(&manifest, RECOVERY).await;
 }

@@ -13,5 +13,8 @@ mod drain;
 mod durability;
 mod harness;
 mod kills;
+mod load;
 mod outages;
+mod process;
+mod proxy;
 mod takeover;

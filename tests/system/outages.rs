@@ -6,6 +6,7 @@ use windlass_datagen::publish::Speed;
 use windlass_datagen::workload::Options;
 
 use crate::harness::{Database, Process, Site, eventually, recovered, service};
+use crate::proxy::Proxy;
 
 const RECOVERY: Duration = Duration::from_secs(90);
 
@@ -28,8 +29,32 @@ async fn is_not_ready(dispatcher: &Process) -> String {
     reason
 }
 
-/// Kills a server amid a load, keeps it away for so long, and starts it again.
-async fn killed(server: &str, database: Database, away: Duration) {
+/// How a server goes away, and how it comes back.
+#[derive(Clone, Copy, Debug)]
+enum Outage {
+    Killed,
+    Frozen,
+}
+
+impl Outage {
+    fn begin(self, server: &str) {
+        match self {
+            Self::Killed => service(&["kill", server]),
+            Self::Frozen => service(&["freeze", server]),
+        }
+    }
+
+    fn end(self, server: &str) {
+        match self {
+            Self::Killed => service(&["start", server]),
+            Self::Frozen => service(&["thaw", server]),
+        }
+    }
+}
+
+/// Takes a server away amid a load, for at least so long and until `/readyz` says so, and brings
+/// it back.
+async fn goes_away(server: &str, outage: Outage, database: Database, away: Duration) {
     let Some(site) = Site::alone("outage", database).await else {
         return;
     };
@@ -38,23 +63,25 @@ async fn killed(server: &str, database: Database, away: Duration) {
     site.progresses(RECOVERY).await;
     is_ready(&dispatcher).await;
 
-    service(&["kill", server]);
-    let killed = Instant::now();
+    outage.begin(server);
+    let began = Instant::now();
     let reason = is_not_ready(&dispatcher).await;
     assert!(reason.contains("shard 0: "), "{reason}");
     assert!(!reason.contains(":windlass@"), "a password: {reason}");
-    println!("meanwhile /readyz says {}", reason.trim());
-    while killed.elapsed() < away {
+    println!("{server} is away: {}", reason.trim());
+    let mut last = reason;
+    while began.elapsed() < away {
         let (ready, text) = dispatcher.ready().await;
         assert!(!ready, "ready while {server} is away: {text}");
+        last = text;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    println!("{server} is still away: {}", last.trim());
 
-    service(&["start", server]);
+    outage.end(server);
     let back = Instant::now();
     site.progresses(RECOVERY).await;
-    let name = format!("{server} (with {database:?}) killed and back");
-    recovered(&name, back.elapsed());
+    recovered(&format!("{server} back after {outage:?}"), back.elapsed());
     is_ready(&dispatcher).await;
     let manifest = load.end().await;
     site.equals(&manifest, RECOVERY).await;
@@ -62,20 +89,80 @@ async fn killed(server: &str, database: Database, away: Duration) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_may_be_killed() {
-    killed("rabbitmq", Database::MariaDb, Duration::ZERO).await;
+    goes_away(
+        "rabbitmq",
+        Outage::Killed,
+        Database::MariaDb,
+        Duration::ZERO,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_may_freeze_for_longer_than_its_heartbeat() {
+    goes_away(
+        "rabbitmq",
+        Outage::Frozen,
+        Database::MariaDb,
+        Duration::ZERO,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mariadb_primary_may_be_killed() {
-    killed("mariadb", Database::MariaDb, Duration::ZERO).await;
+    goes_away("mariadb", Outage::Killed, Database::MariaDb, Duration::ZERO).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mysql_primary_may_be_killed() {
-    killed("mysql", Database::MySql, Duration::ZERO).await;
+    goes_away("mysql", Outage::Killed, Database::MySql, Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mysql_primary_may_freeze_for_longer_than_a_call() {
+    goes_away("mysql", Outage::Frozen, Database::MySql, Duration::ZERO).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_database_may_stay_away_for_20_seconds_and_readyz_says_so() {
-    killed("mariadb", Database::MariaDb, Duration::from_secs(20)).await;
+    let away = Duration::from_secs(20);
+    goes_away("mariadb", Outage::Killed, Database::MariaDb, away).await;
+}
+
+/// The dispatcher's COMMIT is carried out, and its answer lost with the connection.
+async fn answers_to_commits_get_lost(database: Database) {
+    let Some(mut site) = Site::on("ambiguous", database).await else {
+        return;
+    };
+    let direct = site.store.clone();
+    let proxy = Proxy::before(&direct, b"COMMIT; SELECT").await;
+    site.store = proxy.url(&direct);
+    let dispatcher = site.dispatch(&[]);
+    site.store = direct;
+    let load = site.load(Options::default(), Speed::Times(1.0));
+    site.progresses(RECOVERY).await;
+    for _ in 0..5 {
+        proxy.loses_an_answer(RECOVERY).await;
+        let lost = Instant::now();
+        site.progresses(RECOVERY).await;
+        recovered(
+            &format!("{database:?}: a commit without an answer"),
+            lost.elapsed(),
+        );
+    }
+    let said = dispatcher.logged().matches("COMMIT got no answer").count();
+    assert_eq!(said, 5, "{}", dispatcher.logged());
+    let manifest = load.end().await;
+    site.equals(&manifest, RECOVERY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_is_lost_counts_once_in_mariadb() {
+    answers_to_commits_get_lost(Database::MariaDb).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_is_lost_counts_once_in_mysql() {
+    answers_to_commits_get_lost(Database::MySql).await;
 }

@@ -52,6 +52,61 @@ async fn a_frozen_dispatcher_is_replaced_and_stands_by_when_it_thaws() {
     site.equals(&manifest, TAKEOVER).await;
 }
 
+/// Freezes an owner at a failpoint, where it stays until after its successor has taken over; what
+/// it then says is `in_vain`.
+async fn frozen_at(point: &str, in_vain: &str) {
+    let Some(site) = Site::new("frozen-at").await else {
+        return;
+    };
+    let load = site.load(Options::default(), Speed::Times(1.0));
+    // Longer than the takeover takes on a machine that is not busy; on one that is, the step is
+    // taken in the moment of waking up, which is as well.
+    let failpoints = format!("{point}=4*off->1*sleep(45000)->off");
+    let zombie = site.dispatch_with(&[], Some(&failpoints));
+    let mut last = (0, Instant::now());
+    eventually(TAKEOVER, "it is held up after a few commits", async || {
+        let settled = site.settled_now().await.unwrap_or(0);
+        if settled != last.0 {
+            last = (settled, Instant::now());
+        }
+        // It commits once a second.
+        settled > 0 && last.1.elapsed() > Duration::from_secs(5)
+    })
+    .await;
+    zombie.signal(Signal::STOP);
+    let frozen = Instant::now();
+    let successor = site.dispatch(&[]);
+    successor.becomes("owner", TAKEOVER).await;
+    site.progresses_beyond(last.0, TAKEOVER).await;
+    recovered(
+        &format!("takeover from a dispatcher frozen at {point}"),
+        frozen.elapsed(),
+    );
+    let ours = epoch(&successor).await.expect("it owns the shard");
+
+    zombie.signal(Signal::CONT);
+    zombie.logs(in_vain, TAKEOVER).await;
+    zombie.becomes("standby", TAKEOVER).await;
+    site.progresses(TAKEOVER).await;
+    assert_eq!(
+        epoch(&successor).await,
+        Some(ours),
+        "nobody raised it again"
+    );
+    let manifest = load.end().await;
+    site.equals(&manifest, TAKEOVER).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_was_frozen_halfway_lets_the_successor_in_and_does_nothing() {
+    frozen_at("commit.before-commit", "COMMIT got no answer").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ack_that_was_frozen_does_nothing() {
+    frozen_at("ack.before", "lost the channel").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_dispatchers_one_works_until_it_dies_and_then_the_other() {
     let Some(site) = Site::new("two").await else {

@@ -78,12 +78,17 @@ pub async fn own(number: u32, deps: Deps, mut stop: watch::Receiver<bool>) {
         deps.invoker.detach(number);
         let owned = ShardLabel { shard: number };
         deps.metrics.owned.get_or_create(&owned).set(0);
+        deps.board.update(number, |shard| {
+            // These were the figures of a session that is over.
+            shard.figures = None;
+            shard.queue_ready = 0;
+            shard.queue_unacked = 0;
+        });
         match end {
             Ok(End::Drained) => {
                 deps.board.update(number, |shard| {
                     shard.role = Role::Stopped;
                     shard.trouble = None;
-                    shard.figures = None;
                 });
                 return;
             }
@@ -95,7 +100,7 @@ pub async fn own(number: u32, deps: Deps, mut stop: watch::Receiver<bool>) {
                 continue;
             }
             Err(fault) => {
-                let trouble = format!("{fault:#}");
+                let trouble = told(&fault);
                 warn!(
                     shard = number,
                     "shard closed, to be opened again: {trouble}"
@@ -104,7 +109,6 @@ pub async fn own(number: u32, deps: Deps, mut stop: watch::Receiver<bool>) {
                 deps.board.update(number, |shard| {
                     shard.role = Role::Starting;
                     shard.trouble = Some(trouble);
-                    shard.figures = None;
                 });
             }
         }
@@ -123,6 +127,20 @@ pub async fn own(number: u32, deps: Deps, mut stop: watch::Receiver<bool>) {
             return;
         }
     }
+}
+
+/// A fault and its causes in one line, without those that the line ends with already.
+fn told(fault: &anyhow::Error) -> String {
+    fault.chain().fold(String::new(), |mut line, cause| {
+        let cause = cause.to_string();
+        if !line.ends_with(&cause) {
+            if !line.is_empty() {
+                line.push_str(": ");
+            }
+            line.push_str(&cause);
+        }
+        line
+    })
 }
 
 async fn own_once(
@@ -183,4 +201,17 @@ async fn take_over(number: u32, deps: &Deps) -> anyhow::Result<Taken> {
         loaded,
         first,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_told_once_even_if_its_cause_repeats_it() {
+        let fault = anyhow::anyhow!("the end of the line")
+            .context("reading: the end of the line")
+            .context("lost the store");
+        assert_eq!(told(&fault), "lost the store: reading: the end of the line");
+    }
 }

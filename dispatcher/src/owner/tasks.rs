@@ -10,7 +10,7 @@ use tracing::warn;
 use super::Deps;
 use crate::broker::QuarantineMessage;
 use crate::plan::{CommitPlan, OutcomeKind, Reached, SourceRecord};
-use crate::store::{CommitError, Gate, Replicas, Writer};
+use crate::store::{CommitError, Gate, Replicas, StoreError, Writer};
 
 /// How long one wait for a replica lasts before it is said that none answers.
 const REPLICA_WAIT: Duration = Duration::from_secs(5);
@@ -49,29 +49,30 @@ pub(super) async fn store(
     mut requests: UnboundedReceiver<Request>,
     events: UnboundedSender<Event>,
 ) {
+    let lost = |error: StoreError| fault(&deps, error.into());
     while let Some(request) = requests.recv().await {
         let event = match request {
             Request::Commit(plan) => commit(&mut writer, &plan, &deps).await,
             Request::LoadSources(names) => match writer.load_sources(&names).await {
                 Ok(records) => Event::SourcesLoaded(names, records),
-                Err(error) => Event::Fault(error.into()),
+                Err(error) => lost(error),
             },
             Request::FindOutcomes(tuples) => match writer.find_outcomes(&tuples).await {
                 Ok(found) => Event::OutcomesFound(found),
-                Err(error) => Event::Fault(error.into()),
+                Err(error) => lost(error),
             },
             Request::RenewLease => match writer.renew_lease(epoch).await {
                 Ok(true) => continue,
                 Ok(false) => Event::Superseded,
-                Err(error) => Event::Fault(error.into()),
+                Err(error) => lost(error),
             },
             Request::OthersReached => match writer.others_reached().await {
                 Ok(reached) => Event::OthersReached(reached),
-                Err(error) => Event::Fault(error.into()),
+                Err(error) => lost(error),
             },
             Request::ReleaseLease => match writer.release_lease(epoch).await {
                 Ok(()) => continue,
-                Err(error) => Event::Fault(error.into()),
+                Err(error) => lost(error),
             },
         };
         let ends = matches!(event, Event::Superseded | Event::Fault(_));
@@ -80,6 +81,11 @@ pub(super) async fn store(
             return;
         }
     }
+}
+
+/// A store call failed: the line says which store that was.
+fn fault(deps: &Deps, error: anyhow::Error) -> Event {
+    Event::Fault(error.context(format!("lost {}", deps.store.name())))
 }
 
 async fn commit(writer: &mut Writer, plan: &CommitPlan, deps: &Deps) -> Event {
@@ -95,7 +101,7 @@ async fn commit(writer: &mut Writer, plan: &CommitPlan, deps: &Deps) -> Event {
         Err(error @ (CommitError::SourceClaimed | CommitError::ReplayGone)) => {
             Event::Fault(anyhow::Error::new(error).context("the slice is cut again"))
         }
-        Err(CommitError::Lost(error)) => Event::Fault(error),
+        Err(CommitError::Lost(error)) => fault(deps, error),
     }
 }
 
