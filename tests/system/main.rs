@@ -8,5 +8,13 @@
     reason = "the tests are a shell: they read clocks"
 )]
 
+mod bad_input;
 mod basics;
+mod errors;
+mod hands;
 mod harness;
+mod jams;
+mod late;
+mod poison;
+mod raw;
+mod replay;
