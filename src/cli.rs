@@ -7,7 +7,9 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::commands::{audit, completions, demo, dispatch, function, migrate, quarantine, query};
+use crate::commands::{
+    audit, completions, datagen, demo, dispatch, function, migrate, quarantine, query,
+};
 use crate::config::Config;
 use crate::logging::LogFormat;
 
@@ -80,6 +82,8 @@ pub enum Command {
     Migrate(migrate::Migrate),
     /// Run a worker: pull invocations from a dispatcher, answer them
     Function(function::Function),
+    /// Generate orders, publish them, keep a manifest to check a run by
+    Datagen(datagen::Datagen),
     /// Show results, read from replicas in turn
     Query(query::Query),
     /// Show what became of every tuple; with a manifest, compare every window
@@ -105,6 +109,7 @@ impl Cli {
             Command::Dispatch(command) => command.run(&config).await,
             Command::Migrate(command) => command.run(&config).await,
             Command::Function(command) => command.run(&config).await,
+            Command::Datagen(command) => command.run(&config).await,
             Command::Query(command) => command.run(&config).await,
             Command::Audit(command) => command.run(&config).await,
             Command::Quarantine(command) => command.run(&config).await,

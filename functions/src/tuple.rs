@@ -110,6 +110,13 @@ pub struct Dictionaries {
     pub keys: Dictionary,
 }
 
+impl Dictionaries {
+    /// Roughly the memory held, bytes.
+    pub fn bytes(&self) -> usize {
+        self.sources.bytes() + self.keys.bytes()
+    }
+}
+
 /// Tuples in columns of equal length; row `i` is one tuple.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tuples {

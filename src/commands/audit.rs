@@ -25,8 +25,8 @@ Examples:
   windlass audit --store mysql://windlass:PASSWORD@db/windlass --manifest run.manifest.json
       compare every window with what `windlass datagen` published
 
-Of each source, the distinct tuples seen = counted + late + quarantined; gaps are numbers that never
-came. Duplicates, redeliveries, undecodable and misrouted are for information: they take no part.
+Of each source, the distinct tuples seen = counted + late + quarantined; gaps are numbers that
+never came. Duplicates, redeliveries, undecodable and misrouted take no part in the sum.
 Exit status: 0 if all is well, 1 on an error or if a --manifest differs.";
 
 /// Arguments of `windlass audit`.
@@ -182,7 +182,8 @@ fn report(out: &mut impl Write, ledger: &Ledger) -> anyhow::Result<()> {
         "SETTLED BELOW",
         "GAPS",
     ];
-    writeln!(out, "{}", output::table(header, 1..6, lines))?;
+    let table = output::table(header, 1..6, lines);
+    writeln!(out, "{}", table.trim_fmt())?;
     writeln!(
         out,
         "for information: duplicates: {}, redeliveries: {}, undecodable: {}, misrouted: {}",

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod completions;
+pub mod datagen;
 pub mod demo;
 pub mod dispatch;
 pub mod function;

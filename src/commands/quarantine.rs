@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use windlass_dispatcher::broker::{Broker, QuarantineFilter, Quarantined, Topology};
 
-use crate::cli::{BrokerArg, ShardsArg};
+use crate::cli::BrokerArg;
 use crate::config::Config;
 use crate::output::{self, RowFormat};
 
@@ -18,9 +18,9 @@ Examples:
   windlass quarantine show --broker amqp://guest:guest@localhost ID > body.json
   windlass quarantine replay --broker amqp://guest:guest@localhost --source store-7
 
-Looking takes nothing out. A replay publishes to the stream again: late and quarantined tuples are
-then counted by the shard's owner, past the lateness check, each at most once; the others are treated
-as if they came for the first time.";
+Looking takes nothing out. A replay publishes to the stream again: the shard's owner then counts
+late and quarantined tuples past the lateness check, each at most once, and treats the others as
+if they came for the first time.";
 
 /// Arguments of `windlass quarantine`.
 #[derive(Debug, Args)]
@@ -74,15 +74,13 @@ enum What {
 struct Queue {
     #[command(flatten)]
     broker: BrokerArg,
-    #[command(flatten)]
-    shards: ShardsArg,
 }
 
 impl Queue {
     async fn connect(&self, config: &Config) -> anyhow::Result<Broker> {
         let topology = Topology {
             stream: config.stream.name.clone(),
-            shards: self.shards.count(config),
+            shards: config.shards.get(),
         };
         Ok(Broker::connect(self.broker.url(config)?, &topology).await?)
     }
@@ -174,7 +172,7 @@ impl Quarantine {
                 broker.close().await;
                 let lines: Vec<Line> = found.iter().map(Line::from).collect();
                 match format {
-                    RowFormat::Table => writeln!(out, "{}", table(&lines))?,
+                    RowFormat::Table => writeln!(out, "{}", table(&lines).trim_fmt())?,
                     RowFormat::Json => output::json(&mut out, &lines)?,
                     RowFormat::Csv => output::csv(&mut out, &lines)?,
                 }

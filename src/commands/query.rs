@@ -142,7 +142,7 @@ fn show<T: Serialize>(
     }
     match format {
         RowFormat::Csv => output::csv(&mut out, &answer.rows)?,
-        _ => writeln!(out, "{}", table(&answer.rows))?,
+        _ => writeln!(out, "{}", table(&answer.rows).trim_fmt())?,
     }
     out.flush()?;
     for warning in &answer.warnings {

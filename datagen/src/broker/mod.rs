@@ -110,6 +110,17 @@ impl Target {
     /// [`BrokerError::Refused`] for wrong credentials, vhost, privileges or number of shards,
     /// [`BrokerError::Lost`] if nobody answers.
     pub async fn open(&self) -> Result<Publisher, BrokerError> {
+        let publisher = self.reopen().await?;
+        topology::declare(&publisher.connection, &self.stream, self.shards).await?;
+        Ok(publisher)
+    }
+
+    /// Connects to a stream that exists. A queue that was deleted meanwhile stays so: that its
+    /// messages are gone must show, as an unroutable message does.
+    ///
+    /// # Errors
+    /// As [`Target::open`].
+    pub async fn reopen(&self) -> Result<Publisher, BrokerError> {
         // TLS needs one process-wide provider; if somebody installed one before us, theirs stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let properties =
@@ -118,7 +129,6 @@ impl Target {
         let connection = within(connecting)
             .await
             .map_err(|fault| self.explain(&fault))?;
-        topology::declare(&connection, &self.stream, self.shards).await?;
         let channel = within(connection.create_channel())
             .await
             .map_err(|fault| fault.lost("opening a channel"))?;
@@ -226,7 +236,16 @@ impl Pending {
                     returned.reply_text
                 )))
             }
-            Err(error) => Err(Fault::from(error).lost("waiting for a confirm")),
+            Err(error) => {
+                let fault = Fault::from(error);
+                if fault.code == code::NOT_FOUND {
+                    return Err(BrokerError::Refused(format!(
+                        "the stream was deleted while it was published to ({})",
+                        fault.reason
+                    )));
+                }
+                Err(fault.lost("waiting for a confirm"))
+            }
         }
     }
 }

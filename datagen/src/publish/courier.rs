@@ -2,7 +2,8 @@
 //!
 //! Messages are kept in the order of their sending. When the connection is lost, all that are not
 //! confirmed go out again in that order before anything new: a message may arrive twice, none is
-//! skipped, and no source's later tuples overtake its earlier ones.
+//! skipped, and no source's later tuples overtake its earlier ones. (One that the broker refuses by
+//! itself is sent again behind those already on their way.)
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -119,7 +120,8 @@ impl Courier {
         }
         while let Some(first) = self.outstanding.front_mut() {
             let Some(pending) = &mut first.pending else {
-                // Refused and put back: it goes out in the next step.
+                // Refused and put back; a broker short of something is not to be hammered.
+                tokio::time::sleep(FIRST_PAUSE).await;
                 return Box::pin(self.step(enough)).await;
             };
             let verdict = match pending.verdict().now_or_never() {
@@ -179,7 +181,7 @@ async fn reopen(target: &Target) -> Result<Publisher, BrokerError> {
     let mut pause = FIRST_PAUSE;
     loop {
         tokio::time::sleep(pause).await;
-        match target.open().await {
+        match target.reopen().await {
             Ok(publisher) => return Ok(publisher),
             Err(error) => tracing::warn!(%error, "cannot connect again yet"),
         }

@@ -3,6 +3,9 @@
 mod courier;
 mod pacer;
 
+use std::time::Duration;
+
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -19,7 +22,7 @@ const PARCEL_BYTES: usize = 256 << 10;
 const PARCELS: usize = 4;
 
 /// How long a stopped run waits for the confirms of what it has sent.
-const GRACE: std::time::Duration = std::time::Duration::from_secs(20);
+const GRACE: Duration = Duration::from_secs(20);
 
 /// How far a run has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +48,8 @@ pub struct Published {
     pub manifest: Manifest,
     /// How far it came.
     pub progress: Progress,
-    /// Why it ended early, if an error did it.
+    /// Why it ended early, if an error did it. After a message was returned as unroutable the
+    /// manifest may hold some that no queue has: the client tells returns apart only by batches.
     pub failure: Option<anyhow::Error>,
 }
 
@@ -79,7 +83,8 @@ pub async fn publish(
     let (interrupted, failure) = match ended {
         Ok(End::Through) => (false, None),
         Ok(End::Stopped) => (true, None),
-        Err(error) => (true, Some(error)),
+        Ok(End::Unreadable(error)) => (true, Some(error)),
+        Err(refused) => (true, Some(refused.into())),
     };
     let (recorder, progress) = courier.finish().await;
     let manifest = recorder.finish(
@@ -99,6 +104,8 @@ pub async fn publish(
 enum End {
     Through,
     Stopped,
+    /// The feed cannot be read on.
+    Unreadable(anyhow::Error),
 }
 
 type Parcel = anyhow::Result<Vec<Message>>;
@@ -143,35 +150,58 @@ async fn run(
     speed: Speed,
     mut report: impl FnMut(&Progress),
     stop: impl Future<Output = ()>,
-) -> anyhow::Result<End> {
+) -> Result<End, BrokerError> {
     let pacer = Pacer::start(speed);
+    let stop = stop.shared();
+    // Stopping between messages leaves none half sent. One that waits for a lost broker is given
+    // up after a while.
+    let given_up = async {
+        stop.clone().await;
+        tokio::time::sleep(GRACE).await;
+    };
     let sending = async {
-        while let Some(parcel) = parcels.recv().await {
-            for message in parcel? {
-                pacer.wait(message.due_ns).await;
+        loop {
+            let parcel = tokio::select! {
+                biased;
+                () = stop.clone() => return Ok(End::Stopped),
+                parcel = parcels.recv() => parcel,
+            };
+            let Some(parcel) = parcel else {
+                return Ok(End::Through);
+            };
+            let parcel = match parcel {
+                Ok(parcel) => parcel,
+                Err(error) => return Ok(End::Unreadable(error)),
+            };
+            for message in parcel {
+                tokio::select! {
+                    biased;
+                    () = stop.clone() => return Ok(End::Stopped),
+                    () = pacer.wait(message.due_ns) => {}
+                }
                 courier.progress.behind_ms = pacer.behind_ms(message.due_ns);
                 courier.send(message).await?;
                 report(&courier.progress);
             }
         }
-        anyhow::Ok(())
     };
     let ended = tokio::select! {
         biased;
-        () = stop => Ok(End::Stopped),
-        sent = sending => sent.map(|()| End::Through),
+        ended = sending => ended,
+        () = given_up => Ok(End::Stopped),
     };
     drop(parcels);
-    match ended {
-        Ok(End::Through) => courier.drain().await?,
-        // A stopped run waits a moment for what is on its way; the rest is reported as unconfirmed.
-        Ok(End::Stopped) => match tokio::time::timeout(GRACE, courier.drain()).await {
-            Ok(drained) => drained?,
-            Err(_) => tracing::warn!("stopped with unconfirmed messages; see the manifest"),
-        },
-        Err(_) => {
-            // The first error is the one to report.
-            let _ = tokio::time::timeout(GRACE, courier.drain()).await;
+    // After a refusal every message that is not confirmed stays so. Otherwise what is on its way
+    // is waited for, by a stopped run only for a moment.
+    if ended.is_ok() {
+        let given_up = async {
+            stop.await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            drained = courier.drain() => drained?,
+            () = given_up => tracing::warn!("stopped with unconfirmed messages; see the manifest"),
         }
     }
     report(&courier.progress);

@@ -261,7 +261,7 @@ impl Shard {
         };
         let mut gathered = Gathered::default();
         for slice in self.flight.iter_mut().take(ready) {
-            plan.outcomes.append(&mut slice.outcomes);
+            plan.outcomes.extend(slice.outcomes.iter().cloned());
             plan.replayed.extend(slice.replayed.iter().cloned());
             add_tallies(&mut plan.tallies, &slice.tallies);
             if let Some(cut) = &mut slice.cut {

@@ -29,6 +29,7 @@ impl Shard {
         }
         self.open.first_at_ms.get_or_insert(now.mono_ms);
         self.scratch.clear();
+        let texts = self.open.dictionaries.bytes();
         let decoded = decode::decode(
             &self.stream,
             now.unix_ms,
@@ -37,12 +38,14 @@ impl Shard {
             &mut self.open.dictionaries,
             &mut self.scratch,
         );
+        self.hold(self.open.dictionaries.bytes() - texts);
         match decoded {
             Ok(bad) => {
                 self.pending = Some(Pending {
                     delivery,
                     bad,
                     outcomes: Default::default(),
+                    uncommitted: Default::default(),
                     looked_up: false,
                 });
                 self.resume(now);
@@ -97,7 +100,10 @@ impl Shard {
         }
         if pending.delivery.replay && !pending.looked_up {
             pending.looked_up = true;
-            let settled = self.settled_rows();
+            let mut settled = self.settled_rows();
+            pending.uncommitted = self.uncommitted(&settled);
+            // What the database says of a tuple that is being replayed will be out of date.
+            settled.retain(|identity| !self.replaying.contains(identity));
             if !settled.is_empty() {
                 self.pending = Some(pending);
                 self.actions.push_back(Action::FindOutcomes(settled));
@@ -151,6 +157,22 @@ impl Shard {
             .collect()
     }
 
+    /// Those of `tuples` whose fate is in slices that are not committed: an outcome, or a replay
+    /// that may yet fail.
+    fn uncommitted(
+        &self,
+        tuples: &[(Arc<str>, u64)],
+    ) -> hashbrown::HashMap<(Arc<str>, u64), OutcomeKind> {
+        let replayed = self.replaying.iter().cloned();
+        let slices = self.flight.iter().chain([&self.open]);
+        let outcomes = slices.flat_map(|slice| &slice.outcomes);
+        replayed
+            .map(|identity| (identity, OutcomeKind::Quarantined))
+            .chain(outcomes.map(|o| ((Arc::clone(&o.source), o.seq), o.kind)))
+            .filter(|(identity, _)| tuples.contains(identity))
+            .collect()
+    }
+
     /// The delivery's rows are in the slice; now the delivery itself is.
     fn take_in(&mut self, delivery: &Delivery) {
         self.open.last_tag = Some(delivery.tag);
@@ -180,23 +202,32 @@ impl Shard {
             let home = self.source(number).home;
             if home != self.number {
                 self.open.tallies.misrouted += rows.len() as u64;
-                if !misrouted.contains(&(Arc::clone(&name), home)) {
-                    misrouted.push((name, home));
+                let belongs = format!("source {name:?} belongs to shard {home}");
+                if !misrouted.contains(&belongs) {
+                    misrouted.push(belongs);
                 }
                 continue;
             }
-            if let Some(&max_ts) = tuples.ts[rows.clone()].iter().max() {
+            // A replay is not its source's voice: it says nothing of how far the source has come.
+            if let Some(&max_ts) = tuples.ts[rows.clone()].iter().max()
+                && !pending.delivery.replay
+            {
                 let clock = self.source(number).clock;
+                if !self.watermark.is_active(clock) {
+                    // Also if all its rows are duplicates, a next owner must wait for it.
+                    self.touch(number);
+                }
                 self.watermark.spoke(clock, max_ts, now.mono_ms);
             }
             self.take_run(number, &tuples, rows, pending);
         }
         self.scratch = tuples;
-        for (source, home) in misrouted {
+        if !misrouted.is_empty() {
             let (here, stream) = (self.number, &self.stream.name);
             let reason = format!(
-                "source {source:?} belongs to shard {home} and came on shard {here}: publish it to \
-                 the exchange {stream:?} with the source as routing key, then publish this message again"
+                "{} and came on shard {here}: publish to the exchange {stream:?} with the source as \
+                 routing key, then publish this message again",
+                misrouted.join(", ")
             );
             self.quarantine_message(&pending.delivery, "misrouted", reason);
         }
@@ -272,6 +303,9 @@ impl Shard {
         let name = Arc::clone(&self.source(number).name);
         let identity = (name, tuples.seq[row]);
         let Some(&kind) = pending.outcomes.get(&identity) else {
+            if let Some(&kind) = pending.uncommitted.get(&identity) {
+                self.return_to_quarantine(identity.0, tuples, row, kind);
+            }
             return false;
         };
         if !self.replaying.insert(identity.clone()) {
@@ -283,6 +317,25 @@ impl Shard {
         *counts.of(kind) -= 1;
         self.place(tuples, row..row + 1);
         true
+    }
+
+    /// A replay that came before its tuple's fate was committed may hold the only copy: it goes
+    /// back.
+    fn return_to_quarantine(
+        &mut self,
+        source: Arc<str>,
+        tuples: &Tuples,
+        row: usize,
+        kind: OutcomeKind,
+    ) {
+        let key = Arc::clone(self.open.dictionaries.keys.text(tuples.key[row]));
+        let reason =
+            "it was replayed before an earlier decision on it was committed; replay it again, \
+                      which does nothing if it is counted by then"
+                .to_owned();
+        let (_, message) = self.uncounted(source, key, tuples, row, kind, reason);
+        self.hold(OUTCOME_BYTES + message.body.len());
+        self.open.quarantine.push(message);
     }
 
     /// Puts rows into their windows' batches.
@@ -413,7 +466,7 @@ impl Shard {
     ) -> String {
         let id = match &identity {
             Some((source, seq)) => format!("{outcome}:{source}:{seq}"),
-            None => self.message_copy_id(&pending.delivery),
+            None => format!("{}.{}", self.message_copy_id(&pending.delivery), bad.row),
         };
         self.hold(OUTCOME_BYTES + bad.body.len() + bad.reason.len());
         self.open.quarantine.push(QuarantineMessage {

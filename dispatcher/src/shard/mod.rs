@@ -6,14 +6,16 @@
 //! transaction, and only then is it acknowledged. Acks never wait for a window, so nothing jams;
 //! a crash loses at most the slices in flight, which come again.
 //!
-//! Invariants, which the seeded simulation in `tests/simulation.rs` checks against a serial oracle:
+//! Invariants, which the seeded simulation in `tests/simulation` checks against a serial oracle:
 //! * slices commit in the order in which they were cut, one commit at a time;
 //! * what a commit says of ledger and watermark is as of its last slice's last delivery;
 //! * a tag is acknowledged only after the commit that holds its slice;
 //! * a tuple is settled once: counted, late or quarantined.
 //!
 //! A `Shard` lives for one epoch. Any doubt (a lost channel, a lost connection, a fence that does
-//! not match) ends it: its owner drops it and opens another from what the database says.
+//! not match) ends it: its owner drops it and opens another from what the database says. Answers
+//! meant for an earlier `Shard` must not reach a later one, but for [`Shard::answered`], whose ids
+//! carry the epoch. After every event the shell calls [`Shard::advance`] and performs the actions.
 
 mod cut;
 mod intake;
@@ -174,6 +176,8 @@ struct Pending {
     bad: Vec<windlass_functions::decode::BadRow>,
     /// For a replay: the outcomes of its settled rows, once known.
     outcomes: HashMap<(Arc<str>, u64), OutcomeKind>,
+    /// For a replay: those of its rows whose fate was not committed when it was asked for.
+    uncommitted: HashMap<(Arc<str>, u64), OutcomeKind>,
     looked_up: bool,
 }
 
@@ -324,9 +328,10 @@ impl Shard {
         self.pending.is_none() && !self.draining && self.bytes < self.settings.budget_bytes
     }
 
-    /// When [`Shard::advance`] is due even if nothing happens, on the monotonic clock.
+    /// When [`Shard::advance`] is due even if nothing happens, on the monotonic clock. `None`
+    /// while only an event can make it due: after every event the shell calls it anyway.
     pub fn next_timeout_ms(&self) -> Option<u64> {
-        if self.flight.len() >= self.settings.slices_in_flight {
+        if self.pending.is_some() || self.flight.len() >= self.settings.slices_in_flight {
             return None;
         }
         let oldest = self
@@ -340,6 +345,10 @@ impl Shard {
     }
 
     /// The queue was seen empty and every delivery sent before that has been handed in.
+    ///
+    /// That proves silence only if this shard's channel was open and its consumer the active one:
+    /// what an earlier consumer holds unacknowledged will come again. `now` is the time at which
+    /// the question was asked, because what came after it may be on its way.
     pub fn queue_empty(&mut self, now: Now) {
         if self.pending.is_some() {
             return;
@@ -360,18 +369,22 @@ impl Shard {
 
     /// What the other shards have reached: a shard with no active source follows the furthest, so
     /// that it does not hold back what is closed and what is final.
+    ///
+    /// `reached` must have been read before the queue was last seen empty: what was published
+    /// between the two would be judged by event time that it had no chance to hold back.
     pub fn others_reached(&mut self, reached: Reached, now: Now) {
-        if self.watermark.all_idle(now.mono_ms) {
-            self.following = self
+        if self.all_idle(now) {
+            self.following |= self
                 .watermark
                 .follow(reached.watermark, reached.final_before);
             self.advance(now, false);
         }
     }
 
-    /// Whether no source is active: then the shell asks for [`Shard::others_reached`].
+    /// Whether no source is active, nor about to be: then the shell asks for
+    /// [`Shard::others_reached`].
     pub fn all_idle(&self, now: Now) -> bool {
-        self.watermark.all_idle(now.mono_ms)
+        self.pending.is_none() && self.watermark.all_idle(now.mono_ms)
     }
 
     fn forget_idle_sources(&mut self, now: Now) {
@@ -408,7 +421,10 @@ impl Shard {
 
     /// Whether everything handed in is committed and acknowledged.
     pub fn is_drained(&self) -> bool {
-        self.flight.is_empty() && self.open.is_empty() && self.undurable.is_empty()
+        self.pending.is_none()
+            && self.flight.is_empty()
+            && self.open.is_empty()
+            && self.undurable.is_empty()
     }
 
     /// Figures for the status page.

@@ -52,6 +52,16 @@ impl From<Error> for Fault {
                 code: 0,
                 reason: "the connection is closed".into(),
             },
+            // The client takes every short text of the protocol for UTF-8, which the broker does not
+            // check; it gives up the connection, and would again at the same message.
+            ErrorKind::ParsingError(error) => Self {
+                code: 0,
+                reason: format!(
+                    "it sent what the client cannot read, probably a message whose routing key, \
+                     content type or header names are not UTF-8 ({error}); take that message out \
+                     of the queue with another client"
+                ),
+            },
             _ => Self {
                 code: 0,
                 reason: error.to_string(),

@@ -8,7 +8,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, PublisherConfirm};
 
 use super::GOODBYE;
-use super::fault::{Fault, within};
+use super::fault::{Fault, code, within};
 use super::publisher::{Outgoing, Publisher, confirmed, properties, short};
 use crate::broker::{
     BrokerError, QuarantineFilter, QuarantineMessage, Quarantined, Replayed, Topology,
@@ -188,7 +188,12 @@ impl<'a> Walk<'a> {
         let _ = tokio::time::timeout(GOODBYE, self.channel.close(200, "bye".into())).await;
     }
 
-    fn failed(&self, fault: Fault) -> BrokerError {
+    fn failed(&self, mut fault: Fault) -> BrokerError {
+        if fault.code == code::NOT_FOUND {
+            fault
+                .reason
+                .push_str("; the stream's dispatcher creates it");
+        }
         fault.failed(&format!("reading queue {:?}", self.queue.as_str()))
     }
 }
