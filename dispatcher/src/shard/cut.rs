@@ -36,7 +36,7 @@ impl Shard {
 
     fn is_due(&self, now: Now, waiting: bool) -> bool {
         let slices = self.settings.slices_in_flight;
-        let full = self.open.bytes >= self.settings.budget_bytes / slices
+        let full = self.open.bytes >= (self.settings.budget_bytes / slices).max(1)
             || self.open.deliveries >= (usize::from(self.settings.prefetch) / slices).max(1);
         let old = self
             .open

@@ -4,7 +4,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use windlass_functions::decode::{self, BadRow};
 use windlass_functions::ledger::DamagedBlock;
 use windlass_functions::time::Now;
@@ -12,11 +11,7 @@ use windlass_functions::tuple::Tuples;
 use windlass_functions::window;
 
 use super::{Action, Delivery, Pending, Shard};
-use crate::broker::QuarantineMessage;
-use crate::plan::{Outcome, OutcomeKind, OutcomeTuple, SourceRecord};
-
-/// What a quarantined message or outcome costs in memory beyond its text, bytes.
-const OUTCOME_BYTES: usize = 512;
+use crate::plan::{OutcomeKind, SourceRecord};
 
 impl Shard {
     /// Takes in one delivery. Must be called in the order of tags, and only while
@@ -138,48 +133,13 @@ impl Shard {
         unknown
     }
 
-    /// The rows at hand that are settled already: a replay asks what became of them.
-    fn settled_rows(&self) -> Vec<(Arc<str>, u64)> {
-        (0..self.scratch.len())
-            .filter_map(|row| {
-                let name = self
-                    .open
-                    .dictionaries
-                    .sources
-                    .text(self.scratch.source[row]);
-                let source = self.sources[self.by_name[name]].as_ref()?;
-                let seq = self.scratch.seq[row];
-                source
-                    .settled
-                    .contains(seq)
-                    .then(|| (Arc::clone(name), seq))
-            })
-            .collect()
-    }
-
-    /// Those of `tuples` whose fate is in slices that are not committed: an outcome, or a replay
-    /// that may yet fail.
-    fn uncommitted(
-        &self,
-        tuples: &[(Arc<str>, u64)],
-    ) -> hashbrown::HashMap<(Arc<str>, u64), OutcomeKind> {
-        let replayed = self.replaying.iter().cloned();
-        let slices = self.flight.iter().chain([&self.open]);
-        let outcomes = slices.flat_map(|slice| &slice.outcomes);
-        replayed
-            .map(|identity| (identity, OutcomeKind::Quarantined))
-            .chain(outcomes.map(|o| ((Arc::clone(&o.source), o.seq), o.kind)))
-            .filter(|(identity, _)| tuples.contains(identity))
-            .collect()
-    }
-
     /// The delivery's rows are in the slice; now the delivery itself is.
     fn take_in(&mut self, delivery: &Delivery) {
         self.open.last_tag = Some(delivery.tag);
         self.open.deliveries += 1;
     }
 
-    fn hold(&mut self, bytes: usize) {
+    pub(super) fn hold(&mut self, bytes: usize) {
         self.open.bytes += bytes;
         self.bytes += bytes;
     }
@@ -292,54 +252,8 @@ impl Shard {
         }
     }
 
-    /// Counts a settled row after all if it is a replay and an outcome row of it exists.
-    fn take_replayed(
-        &mut self,
-        number: usize,
-        tuples: &Tuples,
-        row: usize,
-        pending: &Pending,
-    ) -> bool {
-        let name = Arc::clone(&self.source(number).name);
-        let identity = (name, tuples.seq[row]);
-        let Some(&kind) = pending.outcomes.get(&identity) else {
-            if let Some(&kind) = pending.uncommitted.get(&identity) {
-                self.return_to_quarantine(identity.0, tuples, row, kind);
-            }
-            return false;
-        };
-        if !self.replaying.insert(identity.clone()) {
-            return false;
-        }
-        self.open.replayed.push(identity);
-        let counts = self.touch(number);
-        counts.counted += 1;
-        *counts.of(kind) -= 1;
-        self.place(tuples, row..row + 1);
-        true
-    }
-
-    /// A replay that came before its tuple's fate was committed may hold the only copy: it goes
-    /// back.
-    fn return_to_quarantine(
-        &mut self,
-        source: Arc<str>,
-        tuples: &Tuples,
-        row: usize,
-        kind: OutcomeKind,
-    ) {
-        let key = Arc::clone(self.open.dictionaries.keys.text(tuples.key[row]));
-        let reason =
-            "it was replayed before an earlier decision on it was committed; replay it again, \
-                      which does nothing if it is counted by then"
-                .to_owned();
-        let (_, message) = self.uncounted(source, key, tuples, row, kind, reason);
-        self.hold(OUTCOME_BYTES + message.body.len());
-        self.open.quarantine.push(message);
-    }
-
     /// Puts rows into their windows' batches.
-    fn place(&mut self, tuples: &Tuples, rows: Range<usize>) {
+    pub(super) fn place(&mut self, tuples: &Tuples, rows: Range<usize>) {
         let window_ms = self.stream.window_ms;
         self.hold(rows.len() * Tuples::ROW_BYTES);
         let mut from = rows.start;
@@ -363,147 +277,6 @@ impl Shard {
             batch.extend_from(tuples, from..from + len);
             from += len;
         }
-    }
-
-    fn settle_uncounted(
-        &mut self,
-        number: usize,
-        tuples: &Tuples,
-        row: usize,
-        kind: OutcomeKind,
-        reason: String,
-    ) {
-        let key = Arc::clone(self.open.dictionaries.keys.text(tuples.key[row]));
-        let source = Arc::clone(&self.source(number).name);
-        let (outcome, message) = self.uncounted(source, key, tuples, row, kind, reason);
-        self.hold(OUTCOME_BYTES + message.body.len());
-        self.open.outcomes.push(outcome);
-        self.open.quarantine.push(message);
-    }
-
-    /// The ledger's row and the quarantined copy of a tuple that is settled without being counted.
-    pub(super) fn uncounted(
-        &self,
-        source: Arc<str>,
-        key: Arc<str>,
-        tuples: &Tuples,
-        row: usize,
-        kind: OutcomeKind,
-        reason: String,
-    ) -> (Outcome, QuarantineMessage) {
-        let (seq, ts, amount) = (tuples.seq[row], tuples.ts[row], tuples.amount[row]);
-        let id = format!("{}:{source}:{seq}", kind.as_str());
-        let message = QuarantineMessage {
-            id: id.clone(),
-            content_type: Some("application/json".to_owned()),
-            outcome: kind.as_str(),
-            reason: reason.clone(),
-            identity: Some((source.to_string(), seq)),
-            shard: self.number,
-            body: self
-                .stream
-                .tuple_json(&source, seq, ts, &key, amount)
-                .into(),
-        };
-        let outcome = Outcome {
-            source,
-            seq,
-            kind,
-            reason,
-            quarantine_id: id,
-            tuple: Some(OutcomeTuple {
-                ts,
-                window: window::start_of(ts, self.stream.window_ms),
-                key,
-                amount,
-            }),
-        };
-        (outcome, message)
-    }
-
-    fn take_bad_rows(&mut self, pending: &Pending) {
-        for bad in &pending.bad {
-            let Some((name, seq)) = &bad.identity else {
-                self.open.tallies.undecodable += 1;
-                self.quarantine_row(pending, bad, "undecodable", None);
-                continue;
-            };
-            let number = self.by_name[name.as_str()];
-            if self.source(number).home != self.number {
-                self.open.tallies.misrouted += 1;
-                self.quarantine_row(pending, bad, "misrouted", None);
-                continue;
-            }
-            if !self.source(number).settled.insert(*seq) {
-                self.open.tallies.duplicates += 1;
-                // A replay's only copy is the one at hand; an ordinary duplicate's first copy is safe.
-                if pending.delivery.replay {
-                    self.quarantine_row(pending, bad, "quarantined", bad.identity.clone());
-                }
-                continue;
-            }
-            self.touch(number).quarantined += 1;
-            let quarantine_id =
-                self.quarantine_row(pending, bad, "quarantined", bad.identity.clone());
-            let source = Arc::clone(&self.source(number).name);
-            self.open.outcomes.push(Outcome {
-                source,
-                seq: *seq,
-                kind: OutcomeKind::Quarantined,
-                reason: bad.reason.clone(),
-                quarantine_id,
-                tuple: None,
-            });
-        }
-    }
-
-    fn quarantine_row(
-        &mut self,
-        pending: &Pending,
-        bad: &BadRow,
-        outcome: &'static str,
-        identity: Option<(String, u64)>,
-    ) -> String {
-        let id = match &identity {
-            Some((source, seq)) => format!("{outcome}:{source}:{seq}"),
-            None => format!("{}.{}", self.message_copy_id(&pending.delivery), bad.row),
-        };
-        self.hold(OUTCOME_BYTES + bad.body.len() + bad.reason.len());
-        self.open.quarantine.push(QuarantineMessage {
-            id: id.clone(),
-            content_type: Some("application/json".to_owned()),
-            outcome,
-            reason: format!("row {}: {}", bad.row, bad.reason),
-            identity,
-            shard: self.number,
-            body: Bytes::copy_from_slice(&bad.body),
-        });
-        id
-    }
-
-    fn quarantine_message(&mut self, delivery: &Delivery, outcome: &'static str, reason: String) {
-        let id = self.message_copy_id(delivery);
-        self.hold(OUTCOME_BYTES + delivery.body.len() + reason.len());
-        self.open.quarantine.push(QuarantineMessage {
-            id,
-            content_type: delivery.content_type.clone(),
-            outcome,
-            reason,
-            identity: None,
-            shard: self.number,
-            body: delivery.body.clone(),
-        });
-    }
-
-    /// A name for the copy of a message that has no identity of its own.
-    fn message_copy_id(&self, delivery: &Delivery) -> String {
-        delivery.message_id.clone().unwrap_or_else(|| {
-            let copy = self.open.quarantine.len();
-            format!(
-                "{}.{}:{}:{}:{copy}",
-                self.stream.name, self.number, self.epoch, self.open.no
-            )
-        })
     }
 }
 

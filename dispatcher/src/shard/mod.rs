@@ -19,6 +19,8 @@
 
 mod cut;
 mod intake;
+mod quarantine;
+mod replay;
 mod slice;
 
 use std::collections::{BTreeSet, VecDeque};

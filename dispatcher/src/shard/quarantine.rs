@@ -1,0 +1,164 @@
+//! What cannot be counted: a copy for the quarantine queue, and an outcome where the tuple has an
+//! identity. The copy is confirmed before the commit that settles the tuple.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use windlass_functions::decode::BadRow;
+use windlass_functions::tuple::Tuples;
+use windlass_functions::window;
+
+use super::{Delivery, Pending, Shard};
+use crate::broker::QuarantineMessage;
+use crate::plan::{Outcome, OutcomeKind, OutcomeTuple};
+
+/// What a quarantined message or outcome costs in memory beyond its text, bytes.
+pub(super) const OUTCOME_BYTES: usize = 512;
+
+impl Shard {
+    pub(super) fn settle_uncounted(
+        &mut self,
+        number: usize,
+        tuples: &Tuples,
+        row: usize,
+        kind: OutcomeKind,
+        reason: String,
+    ) {
+        let key = Arc::clone(self.open.dictionaries.keys.text(tuples.key[row]));
+        let source = Arc::clone(&self.source(number).name);
+        let (outcome, message) = self.uncounted(source, key, tuples, row, kind, reason);
+        self.hold(OUTCOME_BYTES + message.body.len());
+        self.open.outcomes.push(outcome);
+        self.open.quarantine.push(message);
+    }
+
+    /// The ledger's row and the quarantined copy of a tuple that is settled without being counted.
+    pub(super) fn uncounted(
+        &self,
+        source: Arc<str>,
+        key: Arc<str>,
+        tuples: &Tuples,
+        row: usize,
+        kind: OutcomeKind,
+        reason: String,
+    ) -> (Outcome, QuarantineMessage) {
+        let (seq, ts, amount) = (tuples.seq[row], tuples.ts[row], tuples.amount[row]);
+        let id = format!("{}:{source}:{seq}", kind.as_str());
+        let message = QuarantineMessage {
+            id: id.clone(),
+            content_type: Some("application/json".to_owned()),
+            outcome: kind.as_str(),
+            reason: reason.clone(),
+            identity: Some((source.to_string(), seq)),
+            shard: self.number,
+            body: self
+                .stream
+                .tuple_json(&source, seq, ts, &key, amount)
+                .into(),
+        };
+        let outcome = Outcome {
+            source,
+            seq,
+            kind,
+            reason,
+            quarantine_id: id,
+            tuple: Some(OutcomeTuple {
+                ts,
+                window: window::start_of(ts, self.stream.window_ms),
+                key,
+                amount,
+            }),
+        };
+        (outcome, message)
+    }
+
+    pub(super) fn take_bad_rows(&mut self, pending: &Pending) {
+        for bad in &pending.bad {
+            let Some((name, seq)) = &bad.identity else {
+                self.open.tallies.undecodable += 1;
+                self.quarantine_row(pending, bad, "undecodable", None);
+                continue;
+            };
+            let number = self.by_name[name.as_str()];
+            if self.source(number).home != self.number {
+                self.open.tallies.misrouted += 1;
+                self.quarantine_row(pending, bad, "misrouted", None);
+                continue;
+            }
+            if !self.source(number).settled.insert(*seq) {
+                self.open.tallies.duplicates += 1;
+                // A replay's only copy is the one at hand; an ordinary duplicate's first copy is safe.
+                if pending.delivery.replay {
+                    self.quarantine_row(pending, bad, "quarantined", bad.identity.clone());
+                }
+                continue;
+            }
+            self.touch(number).quarantined += 1;
+            let quarantine_id =
+                self.quarantine_row(pending, bad, "quarantined", bad.identity.clone());
+            let source = Arc::clone(&self.source(number).name);
+            self.open.outcomes.push(Outcome {
+                source,
+                seq: *seq,
+                kind: OutcomeKind::Quarantined,
+                reason: bad.reason.clone(),
+                quarantine_id,
+                tuple: None,
+            });
+        }
+    }
+
+    fn quarantine_row(
+        &mut self,
+        pending: &Pending,
+        bad: &BadRow,
+        outcome: &'static str,
+        identity: Option<(String, u64)>,
+    ) -> String {
+        let id = match &identity {
+            Some((source, seq)) => format!("{outcome}:{source}:{seq}"),
+            None => format!("{}.{}", self.message_copy_id(&pending.delivery), bad.row),
+        };
+        self.hold(OUTCOME_BYTES + bad.body.len() + bad.reason.len());
+        self.open.quarantine.push(QuarantineMessage {
+            id: id.clone(),
+            content_type: Some("application/json".to_owned()),
+            outcome,
+            reason: format!("row {}: {}", bad.row, bad.reason),
+            identity,
+            shard: self.number,
+            body: Bytes::copy_from_slice(&bad.body),
+        });
+        id
+    }
+
+    pub(super) fn quarantine_message(
+        &mut self,
+        delivery: &Delivery,
+        outcome: &'static str,
+        reason: String,
+    ) {
+        let id = self.message_copy_id(delivery);
+        self.hold(OUTCOME_BYTES + delivery.body.len() + reason.len());
+        self.open.quarantine.push(QuarantineMessage {
+            id,
+            content_type: delivery.content_type.clone(),
+            outcome,
+            reason,
+            identity: None,
+            shard: self.number,
+            body: delivery.body.clone(),
+        });
+    }
+
+    /// A name for the copy of a message that has no identity of its own.
+    fn message_copy_id(&self, delivery: &Delivery) -> String {
+        delivery.message_id.clone().unwrap_or_else(|| {
+            let copy = self.open.quarantine.len();
+            format!(
+                "{}.{}:{}:{}:{copy}",
+                self.stream.name, self.number, self.epoch, self.open.no
+            )
+        })
+    }
+}
