@@ -134,6 +134,8 @@ impl Slot {
     /// Waits for the child's end, asking it to end when the pool stops.
     async fn wait(&mut self, mut child: Child) -> String {
         let pid = child.id().and_then(|id| Pid::from_raw(id as i32));
+        // Waiting would close the pipe whose end tells the worker that this process is gone.
+        let _alive = child.stdin.take();
         tokio::select! {
             status = child.wait() => return describe(status),
             _ = self.stopped.wait_for(|stopped| *stopped) => {}
@@ -211,6 +213,18 @@ mod tests {
         let pool = LocalPool::start(shell("exit 3"), 1, on_exit).unwrap();
         let first = deaths.recv().await.unwrap();
         assert_eq!(deaths.recv().await.unwrap(), first, "the same slot, again");
+        pool.drain(Duration::from_secs(5)).await;
+    }
+
+    #[tokio::test]
+    async fn a_workers_input_stays_open_for_as_long_as_the_pool_lives() {
+        let (sender, mut deaths) = mpsc::unbounded_channel();
+        let on_exit: OnExit = Arc::new(move |name| {
+            let _ = sender.send(name.to_owned());
+        });
+        let pool = LocalPool::start(shell("read line"), 1, on_exit).unwrap();
+        let death = tokio::time::timeout(Duration::from_secs(1), deaths.recv()).await;
+        assert!(death.is_err(), "its input ended");
         pool.drain(Duration::from_secs(5)).await;
     }
 
