@@ -3,6 +3,7 @@
 
 need_packages() {
   local -a missing=()
+  /usr/bin/python3 -c 'import pika' 2>/dev/null || missing+=(python3-pika)
   [[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ]] || missing+=(rabbitmq-server)
   [[ -x $(mariadb_server) ]] || missing+=(mariadb-server)
   command -v mariadb-install-db >/dev/null || missing+=(mariadb-server)
@@ -32,6 +33,20 @@ install_packages() {
   rm -f "$log"
 }
 
+# The mirror that this machine takes Debian's packages from.
+debian_mirror() {
+  # shellcheck disable=SC2016 # apt expands it
+  local -a ask=(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian')
+  local mirror
+  mirror=$("${ask[@]}" | head -n 1)
+  if [[ -z $mirror ]]; then
+    apt-get update >/dev/null
+    mirror=$("${ask[@]}" | head -n 1)
+  fi
+  [[ -n $mirror ]] || die "apt knows no mirror of Debian: add one to /etc/apt/sources.list"
+  printf '%s\n' "$mirror"
+}
+
 # MySQL 9 is in Debian's unstable release only. Its packages and all they depend on are unpacked
 # into a prefix of their own, so that nothing of the machine changes.
 unpack_mysql() {
@@ -45,8 +60,7 @@ unpack_mysql() {
     rm -rf -- "$at/root" "$at/apt"
     mkdir -p "$at/root" "$at/apt/lists/partial" "$at/apt/cache/archives/partial" "$at/apt/log" "$at/apt/etc"
     : >"$at/apt/status"
-    printf 'deb [signed-by=%s] %s sid main\n' "$keys" \
-      "${WINDLASS_DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$at/apt/sources.list"
+    printf 'deb [signed-by=%s] %s sid main\n' "$keys" "$(debian_mirror)" >"$at/apt/sources.list"
     local -a own=(
       -o "Dir::Etc::sourcelist=$at/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
       -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null

@@ -67,7 +67,7 @@ async fn every_bad_message_alone_is_kept_with_its_reason() {
         return;
     };
     let raw = Raw::to(&site).await;
-    let dispatcher = site.dispatch(QUICK);
+    let dispatcher = site.owned(QUICK).await;
     let cases: Vec<Bad> = bad_rows("alone-")
         .into_iter()
         .chain(bad_messages("alone-"))
@@ -139,7 +139,7 @@ async fn bad_messages_hold_up_no_good_ones() {
     let good = good as i64 + 1;
 
     // All of it is in the queue before the first is taken.
-    let dispatcher = site.dispatch(&[]);
+    let dispatcher = site.owned(&[]).await;
     let identified = cases.iter().filter(|bad| bad.identified).count() as i64;
     let audit = site
         .audited(WITHIN, "good neighbours are counted", |audit| {
@@ -168,7 +168,7 @@ async fn bad_rows_leave_their_neighbours_in_the_message_counted() {
         return;
     };
     let raw = Raw::to(&site).await;
-    let dispatcher = site.dispatch(QUICK);
+    let dispatcher = site.owned(QUICK).await;
     let identified = bad_rows("").iter().filter(|bad| bad.identified).count() as i64;
     let nameless = bad_rows("").len() as u64 - identified as u64;
     let mut kept = Vec::new();
@@ -218,7 +218,7 @@ async fn bad_rows_leave_their_neighbours_in_the_arrow_frame_counted() {
         return;
     };
     let raw = Raw::to(&site).await;
-    let dispatcher = site.dispatch(QUICK);
+    let dispatcher = site.owned(QUICK).await;
     let (now, long) = (unix_ms(), "x".repeat(100_000));
     let good = |seq| Row {
         source: "good",
@@ -312,7 +312,7 @@ async fn the_first_of_two_contents_under_one_seq_wins() {
         return;
     };
     let raw = Raw::to(&site).await;
-    let dispatcher = site.dispatch(QUICK);
+    let dispatcher = site.owned(QUICK).await;
     let now = unix_ms();
     let amount = |seq, amount| order("twice", seq, now, "Hunan", amount);
     // In two messages and in one; bad after good, and good after bad.
@@ -348,7 +348,7 @@ async fn a_source_with_the_longest_name_is_quarantined_like_any_other() {
         return;
     };
     let raw = Raw::to(&site).await;
-    let dispatcher = site.dispatch(QUICK);
+    let dispatcher = site.owned(QUICK).await;
     let longest = "s".repeat(255);
     let body = with(&longest, "amount", "null");
     raw.send(Some(JSON), &body).await;
@@ -372,7 +372,7 @@ async fn bodies_of_20_mb_are_kept_and_memory_stays_bounded() {
         return;
     };
     let raw = Raw::to(&site).await;
-    let dispatcher = site.dispatch(&["--prefetch", "4"]);
+    let dispatcher = site.owned(&["--prefetch", "4"]).await;
     for (n, content_type) in [JSON, NDJSON, ARROW, JSON, ARROW].into_iter().enumerate() {
         raw.send(
             Some(JSON),

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, oneshot};
+use tokio::task::JoinHandle;
 use windlass_datagen::broker::Target;
 use windlass_datagen::feed::Feed;
 use windlass_datagen::manifest::{Manifest, Origin};
@@ -16,7 +17,6 @@ use windlass_datagen::message::{Format, Messages, Packing};
 use windlass_datagen::publish::{Speed, publish};
 use windlass_datagen::workload::{Options, Workload};
 use windlass_dispatcher::broker::{Broker, Topology};
-use windlass_dispatcher::status::Status;
 use windlass_dispatcher::store::{Audit, Store};
 use windlass_functions::stream::Stream;
 
@@ -195,25 +195,51 @@ impl Site {
         packing: Packing,
         speed: Speed,
     ) -> Manifest {
+        self.publishing(options, packing, speed, std::future::pending())
+            .await
+    }
+
+    /// Publishes in the background, one JSON order a message, until it is told to end.
+    pub fn load(&self, options: Options, speed: Speed) -> Load {
+        let packing = Packing {
+            format: Format::Json,
+            batch: 1,
+            duplicates: 0.01,
+            seed: options.seed,
+        };
+        let options = Options {
+            // Longer than any test.
+            duration_ms: 24 * 3_600_000,
+            ..options
+        };
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        let run = tokio::spawn(self.publishing(options, packing, speed, stopped));
+        Load { stop, run }
+    }
+
+    fn publishing(
+        &self,
+        options: Options,
+        packing: Packing,
+        speed: Speed,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = Manifest> + Send + 'static {
         let workload = self.workload(options);
         let origin = Origin::Workload(workload.options().clone());
         let messages = Messages::new(Feed::Workload(Box::new(workload)), packing);
         let target = Target::parse(&self.broker, &self.stream.name, self.shards)
             .expect("tests/services prints URLs");
         let window_ms = self.stream.window_ms;
-        let published = publish(
-            &target,
-            messages,
-            window_ms,
-            speed,
-            origin,
-            |_| {},
-            std::future::pending(),
-        )
-        .await
-        .expect("the broker takes the run");
-        assert!(published.failure.is_none(), "{:?}", published.failure);
-        published.manifest
+        async move {
+            let published = publish(&target, messages, window_ms, speed, origin, |_| {}, stop)
+                .await
+                .expect("the broker takes the run");
+            assert!(published.failure.is_none(), "{:?}", published.failure);
+            published.manifest
+        }
     }
 
     /// The in-crate view of this site's broker.
@@ -239,6 +265,30 @@ impl Site {
     pub async fn audit(&self) -> Option<Audit> {
         let store = Store::connect(&self.store).await.ok()?;
         store.audit(&self.stream).await.ok()
+    }
+
+    /// How many distinct tuples are settled; `None` while the store cannot be asked.
+    pub async fn settled_now(&self) -> Option<u64> {
+        Some(settled(&self.audit().await?))
+    }
+
+    /// Waits until more is settled than when the store first answers.
+    pub async fn progresses(&self, within: Duration) {
+        let mut before = None;
+        eventually(within, "the store answers", async || {
+            before = self.settled_now().await;
+            before.is_some()
+        })
+        .await;
+        self.progresses_beyond(before.unwrap_or(0), within).await;
+    }
+
+    /// Waits until more than `before` is settled.
+    pub async fn progresses_beyond(&self, before: u64, within: Duration) {
+        eventually(within, "more is settled", async || {
+            self.settled_now().await.is_some_and(|now| now > before)
+        })
+        .await;
     }
 
     /// Waits until `tuples` are settled, and returns how long that took.
@@ -305,6 +355,21 @@ pub fn settled(audit: &Audit) -> u64 {
     all as u64
 }
 
+/// A publisher in the background.
+pub struct Load {
+    stop: oneshot::Sender<()>,
+    run: JoinHandle<Manifest>,
+}
+
+impl Load {
+    /// Ends it, and returns the manifest of all that the broker has confirmed.
+    pub async fn end(self) -> Manifest {
+        // A run that has failed does not listen; its panic follows.
+        let _ = self.stop.send(());
+        self.run.await.expect("the publisher ends well")
+    }
+}
+
 /// A `windlass dispatch` process; killed when dropped.
 pub struct Process {
     child: Child,
@@ -338,6 +403,21 @@ impl Process {
         let answer = reqwest::get(url).await.expect("the dispatcher answers");
         let body = answer.bytes().await.expect("a status");
         serde_json::from_slice(&body).expect("the status is JSON")
+    }
+
+    /// What `/readyz` says: whether it is ready, and the text.
+    pub async fn ready(&self) -> (bool, String) {
+        let url = format!("http://{}/readyz", self.address);
+        let answer = reqwest::get(url).await.expect("the dispatcher answers");
+        let status = answer.status();
+        assert!(status == 200 || status == 503, "{status}");
+        (status == 200, answer.text().await.expect("a text"))
+    }
+
+    /// Waits until it has logged this.
+    pub async fn logs(&self, what: &str, within: Duration) {
+        let said = format!("logs {what:?}");
+        eventually(within, &said, async || self.logged().contains(what)).await;
     }
 
     /// Waits until its role for shard 0 is this.
@@ -458,6 +538,20 @@ pub fn until(within: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(started.elapsed() < within, "not within {within:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// The same for what is asked asynchronously.
+pub async fn eventually(within: Duration, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so().await {
+        assert!(started.elapsed() < within, "not within {within:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Prints how long it took from a fault until more was settled, the process's start included.
+pub fn recovered(name: &str, took: Duration) {
+    println!("recovery: {name} took {:.1}s", took.as_secs_f64());
 }
 
 /// The wall clock, ms since the epoch.

@@ -56,7 +56,7 @@ async fn a_long_queue_of_one_source_does_not_make_another_late() {
     };
     // Both sources have spoken before: a source never seen cannot be waited for.
     let raw = Raw::to(&site).await;
-    let dispatcher = site.dispatch(&flags);
+    let dispatcher = site.owned(&flags).await;
     for source in ["a-source-00", "b-source-00"] {
         raw.send(Some(JSON), order(source, 0, start_ms, "Hunan", "0"))
             .await;
@@ -70,7 +70,7 @@ async fn a_long_queue_of_one_source_does_not_make_another_late() {
         .publish_packed(of("b-", 1_000), plain(Format::Json), Speed::Max)
         .await;
 
-    let dispatcher = site.dispatch(&flags);
+    let dispatcher = site.owned(&flags).await;
     let published = a.totals.orders + b.totals.orders + 2;
     let took = site.settled(published, Duration::from_secs(400)).await;
     println!("{published} orders settled in {took:?}");
@@ -86,7 +86,7 @@ async fn a_source_ten_minutes_behind_is_waited_for_and_holds_nothing_up() {
     let Some(site) = Site::new("behind").await else {
         return;
     };
-    let dispatcher = site.dispatch(&PATIENT);
+    let dispatcher = site.owned(&PATIENT).await;
     let of = |prefix: &str, behind_ms| Options {
         source_prefix: prefix.into(),
         sources: 2,
@@ -126,7 +126,7 @@ async fn a_window_of_a_million_orders_fits_the_memory() {
     let manifest = site
         .publish_packed(options, plain(Format::Arrow), Speed::Max)
         .await;
-    let dispatcher = site.dispatch(&PATIENT);
+    let dispatcher = site.owned(&PATIENT).await;
     let took = site.equals(&manifest, Duration::from_secs(300)).await;
     println!("{orders} orders of one window settled in {took:?}");
     let mut windows: Vec<_> = site
@@ -145,7 +145,9 @@ async fn workers_that_take_two_seconds_get_larger_batches_and_make_nothing_late(
     let Some(site) = Site::new("slow_workers").await else {
         return;
     };
-    let dispatcher = site.dispatch(&[&PATIENT[..], &["--workers", "0"]].concat());
+    let dispatcher = site
+        .owned(&[&PATIENT[..], &["--workers", "0"]].concat())
+        .await;
     let two_seconds = Duration::from_secs(2);
     let _hands = ["slow-0", "slow-1"].map(|name| Hand::of(&dispatcher, name, Slow(two_seconds)));
     let options = Options {
@@ -177,7 +179,7 @@ async fn crashes_in_mid_window_make_nothing_late() {
         duration_ms: 15_000,
         ..Options::default()
     };
-    let mut dispatcher = site.dispatch(&PATIENT);
+    let mut dispatcher = site.owned(&PATIENT).await;
     let crashing = async {
         for progress in [2_000, 5_000, 9_000] {
             site.audited(Duration::from_secs(60), "the pipeline moves on", |audit| {

@@ -44,7 +44,7 @@ async fn a_late_order_within_the_allowed_lateness_corrects_its_row() {
         return;
     };
     let raw = Raw::to(&site).await;
-    let _dispatcher = site.dispatch(PATIENT);
+    let _dispatcher = site.owned(PATIENT).await;
     let start = some_time_ago();
     raw.send(Some(JSON), order("s", 0, start, "Hunan", "10.00"))
         .await;
@@ -83,7 +83,7 @@ async fn an_order_beyond_the_allowed_lateness_is_counted_late_and_kept() {
         return;
     };
     let raw = Raw::to(&site).await;
-    let _dispatcher = site.dispatch(PATIENT);
+    let _dispatcher = site.owned(PATIENT).await;
     let start = some_time_ago();
     raw.send(Some(JSON), order("s", 0, start, "Hunan", "1.00"))
         .await;
@@ -121,7 +121,9 @@ async fn a_source_gone_silent_does_not_stall_the_windows_of_the_others() {
         return;
     };
     let raw = Raw::to(&site).await;
-    let _dispatcher = site.dispatch(&["--idle-timeout", "1s", "--max-slice", "50ms"]);
+    let _dispatcher = site
+        .owned(&["--idle-timeout", "1s", "--max-slice", "50ms"])
+        .await;
     let start = unix_ms() / 1_000 * 1_000;
     raw.send(Some(JSON), order("silent", 0, start, "Hunan", "1.00"))
         .await;
@@ -148,7 +150,9 @@ async fn windows_close_and_become_final_when_all_fall_silent() {
         return;
     };
     let raw = Raw::to(&site).await;
-    let _dispatcher = site.dispatch(&["--idle-timeout", "1s", "--allowed-lateness", "1s"]);
+    let _dispatcher = site
+        .owned(&["--idle-timeout", "1s", "--allowed-lateness", "1s"])
+        .await;
     let start = some_time_ago();
     raw.send(Some(JSON), order("a", 0, start, "Hunan", "1.00"))
         .await;
@@ -173,7 +177,7 @@ async fn a_clock_that_runs_ahead_closes_no_window() {
         return;
     };
     let raw = Raw::to(&site).await;
-    let _dispatcher = site.dispatch(PATIENT);
+    let _dispatcher = site.owned(PATIENT).await;
     let start = some_time_ago();
     raw.send(Some(JSON), order("s", 0, start, "Hunan", "1.00"))
         .await;

@@ -10,11 +10,16 @@
 
 mod bad_input;
 mod basics;
+mod drain;
+mod durability;
 mod errors;
 mod hands;
 mod harness;
 mod jams;
+mod kills;
 mod late;
+mod outages;
 mod poison;
 mod raw;
 mod replay;
+mod takeover;

@@ -56,7 +56,7 @@ async fn poison_is_isolated_and_its_neighbours_are_counted() {
         raw.send(Some(JSON), order("s", seq, now, "Hunan", amount))
             .await;
     }
-    let dispatcher = site.dispatch(NO_WORKERS);
+    let dispatcher = site.owned(NO_WORKERS).await;
     let _hand = Hand::of(&dispatcher, "chokes", Chokes(is_poison));
     let audit = site
         .audited(WITHIN, "all are settled", |audit| settled(audit) == 200)
@@ -102,7 +102,7 @@ async fn poison_alone_waits_until_the_workers_have_proved_themselves() {
         return;
     };
     let raw = Raw::to(&site).await;
-    let dispatcher = site.dispatch(NO_WORKERS);
+    let dispatcher = site.owned(NO_WORKERS).await;
     let _hand = Hand::of(&dispatcher, "chokes", Chokes(is_poison));
     raw.send(Some(JSON), order("s", 0, unix_ms(), "Hunan", "666.66"))
         .await;
@@ -125,7 +125,7 @@ async fn broken_workers_lose_nothing_and_a_good_one_recovers_all() {
     let Some(site) = Site::new("broken_workers").await else {
         return;
     };
-    let dispatcher = site.dispatch(NO_WORKERS);
+    let dispatcher = site.owned(NO_WORKERS).await;
     let broken = ["broken-0", "broken-1"].map(|name| Hand::of(&dispatcher, name, Chokes(|_| true)));
     let options = Options {
         rate: 500.0,

@@ -7,7 +7,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProper
 use windlass_dispatcher::broker::{QuarantineFilter, Quarantined};
 use windlass_dispatcher::store::{Audit, SourceAudit};
 
-use crate::harness::Site;
+use crate::harness::{Process, Site};
 
 pub const JSON: &str = "application/json";
 pub const NDJSON: &str = "application/x-ndjson";
@@ -90,6 +90,13 @@ pub fn counts(audit: &Audit, source: &str) -> [i64; 3] {
 }
 
 impl Site {
+    /// Starts a dispatcher and waits until it owns the shard.
+    pub async fn owned(&self, flags: &[&str]) -> Process {
+        let dispatcher = self.dispatch(flags);
+        dispatcher.becomes("owner", Duration::from_secs(60)).await;
+        dispatcher
+    }
+
     /// Waits until the ledger is as expected, and returns it.
     pub async fn audited(
         &self,

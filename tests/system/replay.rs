@@ -66,7 +66,7 @@ async fn a_late_order_counts_once_however_often_it_is_replayed() {
         return;
     };
     let raw = Raw::to(&site).await;
-    let dispatcher = site.dispatch(FLAGS);
+    let dispatcher = site.owned(FLAGS).await;
     let late = with_a_late_order(&site, &raw).await;
 
     assert_eq!(
@@ -93,7 +93,7 @@ async fn a_late_order_counts_once_however_often_it_is_replayed() {
     raw.send_with(claims_replay(), &late).await;
     duplicates(&site, 2).await;
     dispatcher.kill();
-    let _dispatcher = site.dispatch(FLAGS);
+    let _dispatcher = site.owned(FLAGS).await;
     raw.send_with(claims_replay(), &late).await;
     let audit = duplicates(&site, 3).await;
     assert_eq!(counts(&audit, "s"), [3, 0, 0]);
@@ -107,13 +107,13 @@ async fn two_replays_in_one_slice_count_once() {
         return;
     };
     let raw = Raw::to(&site).await;
-    let dispatcher = site.dispatch(FLAGS);
+    let dispatcher = site.owned(FLAGS).await;
     let late = with_a_late_order(&site, &raw).await;
     dispatcher.kill();
     for _ in 0..3 {
         raw.send_with(claims_replay(), &late).await;
     }
-    let _dispatcher = site.dispatch(FLAGS);
+    let _dispatcher = site.owned(FLAGS).await;
     let audit = duplicates(&site, 2).await;
     assert_eq!(counts(&audit, "s"), [3, 0, 0]);
     assert_eq!(site.rows()[0]["gmv"], "6.00");
@@ -125,7 +125,7 @@ async fn the_mark_of_a_replay_gives_a_producer_no_second_count() {
         return;
     };
     let raw = Raw::to(&site).await;
-    let _dispatcher = site.dispatch(FLAGS);
+    let _dispatcher = site.owned(FLAGS).await;
     let now = unix_ms();
     raw.send(Some(JSON), order("s", 0, now, "Hunan", "1.00"))
         .await;
@@ -146,7 +146,7 @@ async fn what_is_still_bad_returns_to_quarantine() {
         return;
     };
     let raw = Raw::to(&site).await;
-    let _dispatcher = site.dispatch(FLAGS);
+    let _dispatcher = site.owned(FLAGS).await;
     let bad = order("s", 0, unix_ms(), "Hunan", "null");
     raw.send(Some(JSON), &bad).await;
     raw.send(Some(JSON), "no order").await;

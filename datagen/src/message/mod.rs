@@ -1,7 +1,7 @@
 //! From orders to message bodies: batching by source, encoding, duplicates on purpose.
 //!
 //! A message holds tuples of one source, because the source is the routing key. Duplicates are
-//! whole messages sent again, byte for byte, at once or up to [`DUPLICATE_SPREAD`] messages later.
+//! whole messages sent again, byte for byte, at once or up to 64 messages later.
 
 mod encode;
 

@@ -53,15 +53,10 @@ impl Meter {
             self.spoken = Instant::now();
             let seconds = self.started.elapsed().as_secs_f64();
             let rate = (orders as f64 / seconds) as u64;
+            let (orders, rate, note) = (grouped(orders), grouped(rate), note());
+            let line = format!("{orders} orders {}, {rate} a second {note}", self.what);
             // Nobody is left to tell when standard error is gone.
-            let _ = writeln!(
-                std::io::stderr(),
-                "{} orders {}, {} a second {}",
-                grouped(orders),
-                self.what,
-                grouped(rate),
-                note()
-            );
+            let _ = writeln!(std::io::stderr(), "{}", line.trim_end());
         }
     }
 

@@ -1,0 +1,91 @@
+//! Two dispatchers on one shard: one owns it, the other stands by and takes over.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use windlass_datagen::publish::Speed;
+use windlass_datagen::workload::Options;
+
+use crate::harness::{Process, Site, eventually, recovered};
+
+/// The broker gives a silent consumer up after two heartbeats of 10 s; the rest is for busy machines.
+const TAKEOVER: Duration = Duration::from_secs(90);
+
+/// The epoch under which it owns shard 0, if it does.
+async fn epoch(dispatcher: &Process) -> Option<u64> {
+    let status = dispatcher.status().await;
+    let shard = &status["shards"]["0"];
+    let owns = shard["role"] == "owner";
+    owns.then(|| shard["figures"]["epoch"].as_u64()).flatten()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_dispatcher_is_replaced_and_stands_by_when_it_thaws() {
+    let Some(site) = Site::new("frozen").await else {
+        return;
+    };
+    let load = site.load(Options::default(), Speed::Times(1.0));
+    let zombie = site.dispatch(&[]);
+    zombie.becomes("owner", TAKEOVER).await;
+    site.progresses(TAKEOVER).await;
+    let successor = site.dispatch(&[]);
+    successor.becomes("standby", TAKEOVER).await;
+
+    zombie.signal(Signal::STOP);
+    let frozen = Instant::now();
+    successor.becomes("owner", TAKEOVER).await;
+    site.progresses(TAKEOVER).await;
+    recovered("takeover from a frozen dispatcher", frozen.elapsed());
+    let ours = epoch(&successor).await.expect("it owns the shard");
+
+    // The zombie wakes up with slices in flight and deliveries it has not acknowledged.
+    zombie.signal(Signal::CONT);
+    zombie.becomes("standby", TAKEOVER).await;
+    site.progresses(TAKEOVER).await;
+    assert_eq!(
+        epoch(&successor).await,
+        Some(ours),
+        "nobody raised it again"
+    );
+    zombie.becomes("standby", Duration::ZERO).await;
+    let manifest = load.end().await;
+    site.equals(&manifest, TAKEOVER).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_dispatchers_one_works_until_it_dies_and_then_the_other() {
+    let Some(site) = Site::new("two").await else {
+        return;
+    };
+    let load = site.load(Options::default(), Speed::Times(1.0));
+    let (mut one, mut other) = (site.dispatch(&[]), site.dispatch(&[]));
+    // At the very start the broker may choose one and the lease the other; that settles at once.
+    site.progresses(TAKEOVER).await;
+    eventually(TAKEOVER, "one owns and one stands by", async || {
+        if epoch(&other).await.is_some() {
+            std::mem::swap(&mut one, &mut other);
+        }
+        let status = other.status().await;
+        epoch(&one).await.is_some() && status["shards"]["0"]["role"] == "standby"
+    })
+    .await;
+
+    let ours = epoch(&one).await;
+    let settled = site.settled_now().await;
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(15) {
+        assert_eq!(epoch(&one).await, ours, "the shard changed hands");
+        other.becomes("standby", Duration::ZERO).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(site.settled_now().await > settled, "there was load");
+
+    let settled = site.settled_now().await.expect("the store answers");
+    one.kill();
+    let killed = Instant::now();
+    other.becomes("owner", TAKEOVER).await;
+    site.progresses_beyond(settled, TAKEOVER).await;
+    recovered("takeover from a killed dispatcher", killed.elapsed());
+    let manifest = load.end().await;
+    site.equals(&manifest, TAKEOVER).await;
+}
