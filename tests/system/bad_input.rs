@@ -4,8 +4,11 @@
 mod cases;
 mod frames;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
 use windlass_dispatcher::broker::Quarantined;
 
 use crate::harness::{Process, Site, unix_ms};
@@ -362,6 +365,59 @@ async fn a_source_with_the_longest_name_is_quarantined_like_any_other() {
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].body, body);
     assert_eq!(found[0].source.as_deref(), Some(&*longest));
+    went_on(&dispatcher);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn properties_of_any_kind_do_no_harm() {
+    let Some(site) = Site::new("properties").await else {
+        return;
+    };
+    let raw = Raw::to(&site).await;
+    let dispatcher = site.owned(QUICK).await;
+    let mut headers = FieldTable::default();
+    headers.insert(
+        "windlass-replay".into(),
+        AMQPValue::FieldTable(FieldTable::default()),
+    );
+    headers.insert("windlass-outcome".into(), AMQPValue::Void);
+    headers.insert(
+        "long".into(),
+        AMQPValue::LongString("x".repeat(60_000).into()),
+    );
+    headers.insert(
+        "bytes".into(),
+        AMQPValue::LongString(vec![0xff, 0, 0xfe].into()),
+    );
+    let longest = "m".repeat(255);
+    let properties = || {
+        BasicProperties::default()
+            .with_headers(headers.clone())
+            .with_message_id(longest.as_str().into())
+            .with_priority(255)
+            .with_timestamp(u64::MAX)
+            .with_delivery_mode(1)
+    };
+    let good = |seq| order("good", seq, unix_ms(), "Hunan", "1.00");
+    let charset = "Application/X-NDJSON; charset=utf-8";
+    // Two bad rows without a name of their own, and a whole message, all under one message id.
+    let lines = [&good(0), "no order", "nor this", &good(1)].join("\n");
+    raw.send_with(properties().with_content_type(charset.into()), lines)
+        .await;
+    raw.send_with(
+        properties().with_content_type(longest.as_str().into()),
+        "neither",
+    )
+    .await;
+    raw.send_with(properties().with_content_type(JSON.into()), good(2))
+        .await;
+    site.audited(WITHIN, "odd properties are no matter", |audit| {
+        counts(audit, "good") == [3, 0, 0] && audit.undecodable == 3
+    })
+    .await;
+    let found = site.quarantined().await;
+    let ids: BTreeSet<&str> = found.iter().map(|kept| kept.id.as_str()).collect();
+    assert_eq!(ids.len(), 3, "each can be asked for by its id: {ids:?}");
     went_on(&dispatcher);
 }
 

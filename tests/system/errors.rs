@@ -230,7 +230,7 @@ async fn no_password_reaches_a_log_a_worker_or_a_process_title() {
         return;
     };
     const TOKEN: &str = "t0ken-of-the-test";
-    // SAFETY of the comparison: the passwords of the test servers are words of their own.
+    // As it stands in a URL: the test users are called like their passwords.
     let secret = |text: &str| {
         let url = Url::parse(text).expect("tests/services prints URLs");
         format!(

@@ -95,11 +95,23 @@ async fn a_source_ten_minutes_behind_is_waited_for_and_holds_nothing_up() {
         start_ms: unix_ms() - behind_ms,
         ..Options::default()
     };
-    // Side by side, as the two would come.
-    let (now, behind) = tokio::join!(
-        site.publish_packed(of("now-", 0), plain(Format::Json), Speed::Times(1.0)),
-        site.publish_packed(of("old-", 600_000), plain(Format::Json), Speed::Times(1.0)),
-    );
+    // Side by side; but a source never seen cannot be waited for, so the slow ones speak first.
+    let behind = site.publish_packed(of("old-", 600_000), plain(Format::Json), Speed::Times(1.0));
+    let now = async {
+        site.audited(
+            Duration::from_secs(60),
+            "the slow ones are known",
+            |audit| {
+                ["old-source-00", "old-source-01"]
+                    .iter()
+                    .all(|name| counts(audit, name)[0] > 0)
+            },
+        )
+        .await;
+        site.publish_packed(of("now-", 0), plain(Format::Json), Speed::Times(1.0))
+            .await
+    };
+    let (now, behind) = tokio::join!(now, behind);
     let manifest = now.merge(behind).expect("two sets of sources");
     let took = site.equals(&manifest, Duration::from_secs(60)).await;
     println!("settled {took:?} after the last confirm");

@@ -208,3 +208,35 @@ async fn a_clock_that_runs_ahead_closes_no_window() {
     .await;
     site.nothing_was_late().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_further_behind_than_the_allowed_skew_is_not_waited_for() {
+    let Some(site) = Site::new("skew").await else {
+        return;
+    };
+    let raw = Raw::to(&site).await;
+    let _dispatcher = site.owned(&[PATIENT, &["--max-skew", "1m"]].concat()).await;
+    let start = some_time_ago();
+    raw.send(
+        Some(JSON),
+        order("slow", 0, start - 600_000, "Hunan", "1.00"),
+    )
+    .await;
+    raw.send(Some(JSON), order("s", 0, start, "Hubei", "1.00"))
+        .await;
+    raw.send(Some(JSON), order("s", 1, start + 10_000, "Hubei", "1.00"))
+        .await;
+    let both = |rows: &[Value]| rows.len() == 3 && rows[1]["state"] == "final";
+    rows_become(&site, "windows are final without the slow one", both).await;
+    raw.send(
+        Some(JSON),
+        order("slow", 1, start - 599_000, "Hunan", "1.00"),
+    )
+    .await;
+    let audit = site
+        .audited(WITHIN, "what it still sends is late", |audit| {
+            counts(audit, "slow") == [1, 1, 0]
+        })
+        .await;
+    assert_eq!(counts(&audit, "s"), [2, 0, 0]);
+}
