@@ -1,4 +1,4 @@
-//! What is set up wrongly is one clear line and a non-zero exit, and no password shows anywhere.
+//! What is set up wrongly is one clear line and a non-zero exit, without a password.
 
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
@@ -8,7 +8,6 @@ use url::Url;
 use windlass_datagen::broker::{BrokerError, Target};
 use windlass_datagen::feed::Feed;
 use windlass_datagen::message::{Format, Messages, Packing};
-use windlass_datagen::publish::Speed;
 use windlass_datagen::workload::Options;
 
 use crate::harness::{Database, Site, service};
@@ -222,72 +221,6 @@ async fn an_address_in_use_or_open_to_all_is_one_clear_line() {
         &["expected a token", "WINDLASS_TOKEN", "127.0.0.1"],
         &[],
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_password_reaches_a_log_a_worker_or_a_process_title() {
-    let Some(site) = Site::new("passwords").await else {
-        return;
-    };
-    const TOKEN: &str = "t0ken-of-the-test";
-    // As it stands in a URL: the test users are called like their passwords.
-    let secret = |text: &str| {
-        let url = Url::parse(text).expect("tests/services prints URLs");
-        format!(
-            ":{}@",
-            url.password().expect("the test users have passwords")
-        )
-    };
-    let secrets = [secret(&site.broker), secret(&site.store), TOKEN.to_owned()];
-    let config = std::fs::read_to_string(site.dir.path().join("windlass.toml")).expect("ours");
-    let config = format!("token = {TOKEN:?}\n{config}");
-    std::fs::write(site.dir.path().join("windlass.toml"), config).expect("ours");
-    let dispatcher = site.dispatch(&["--log", "trace"]);
-    dispatcher_is_discreet(&site, dispatcher, &secrets).await;
-}
-
-async fn dispatcher_is_discreet(
-    site: &Site,
-    dispatcher: crate::harness::Process,
-    secrets: &[String],
-) {
-    let options = Options {
-        rate: 500.0,
-        duration_ms: 1_000,
-        ..Options::default()
-    };
-    let manifest = site.publish(options, Format::Json, Speed::Max).await;
-    site.settled(manifest.totals.orders, WITHIN).await;
-    let workers = dispatcher.workers();
-    assert_eq!(workers.len(), 1, "one worker was asked for");
-    let read = |path: String| {
-        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        String::from_utf8_lossy(&bytes).replace('\0', " ")
-    };
-    for worker in workers {
-        let title = read(format!("/proc/{worker}/cmdline"));
-        assert!(title.contains("function"), "{title}");
-        for secret in secrets {
-            assert!(!title.contains(secret), "{title}");
-        }
-        // Its own token is all that a worker is told.
-        let environment = read(format!("/proc/{worker}/environ"));
-        assert!(environment.contains("WINDLASS_TOKEN"), "{environment}");
-        for unknown in [
-            "WINDLASS_BROKER",
-            "WINDLASS_STORE",
-            &secrets[0],
-            &secrets[1],
-        ] {
-            assert!(!environment.contains(unknown), "{environment}");
-        }
-    }
-    let log = dispatcher.logged();
-    assert!(log.contains("shard taken over"), "{log}");
-    for secret in secrets {
-        let line = log.lines().find(|line| line.contains(secret));
-        assert_eq!(line, None, "the log tells {secret:?}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ fn some_time_ago() -> i64 {
 }
 
 /// Waits until the rows are as expected, and returns them.
-pub async fn rows_become(site: &Site, what: &str, is_so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+async fn rows_become(site: &Site, what: &str, is_so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let started = Instant::now();
     loop {
         let rows = site.rows();

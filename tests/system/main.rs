@@ -22,4 +22,5 @@ mod outages;
 mod poison;
 mod raw;
 mod replay;
+mod secrets;
 mod takeover;
