@@ -153,7 +153,8 @@ async fn every_order_arrives_in_every_format_over_one_shard_and_over_two() {
     let Some(url) = server("arrival") else { return };
     let expected = plain(feed(options()));
     for (shards, format) in [(1, Format::Json), (1, Format::Arrow), (2, Format::Ndjson)] {
-        let fixture = Fixture::new("arrival", url.clone(), shards).await;
+        let name = format!("arrival-{shards}-{format:?}").to_lowercase();
+        let fixture = Fixture::new(&name, url.clone(), shards).await;
         let published = run(
             &fixture.target(),
             messages(options(), format, 0.0),
