@@ -26,9 +26,9 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How often messages behind an unconfirmed one are looked at: the broker may have returned them.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A broker that keeps silent about a message for so long has forgotten it, if it speaks about
-/// later ones (it does when the message met a queue that was just being deleted or had lost its
-/// quorum); otherwise it is worth a line in the log.
+/// A connection that is silent about a message for so long is made anew, unless the broker has said
+/// that it is short of memory or disk. RabbitMQ 3.10 can stop reading from a channel for good when a
+/// quorum queue is deleted under load, and forgets messages that meet a queue in its last moment.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Publishes with a window of outstanding messages.
@@ -174,30 +174,26 @@ impl Courier {
             if let Ok(verdict) = tokio::time::timeout(LOOK_EVERY, pending.verdict()).await {
                 return verdict;
             }
-            let passed_over = self.look_ahead()?;
+            self.look_ahead()?;
             if asked.elapsed() < PATIENCE {
                 continue;
             }
             let silence = format!("no confirm for {} s", PATIENCE.as_secs());
-            if passed_over {
-                return Err(BrokerError::Lost(format!(
-                    "{silence}, though for later ones"
-                )));
+            if !self.publisher.as_ref().is_some_and(Publisher::is_blocked) {
+                return Err(BrokerError::Lost(silence));
             }
-            tracing::warn!("{silence}; the broker may be short of memory or disk");
+            tracing::warn!("{silence}: the broker is short of memory or disk");
             asked = Instant::now();
         }
     }
 
-    /// Hears what the broker has said about messages behind the oldest: whether it has said
-    /// anything, or that it returned one.
-    fn look_ahead(&mut self) -> Result<bool, BrokerError> {
+    /// Hears what the broker has said about messages behind the oldest: it may have returned one.
+    fn look_ahead(&mut self) -> Result<(), BrokerError> {
         self.looked = Instant::now();
-        let mut spoken = false;
         for message in self.outstanding.iter_mut().skip(1) {
-            spoken |= message.heard()?.is_some();
+            message.heard()?;
         }
-        Ok(spoken)
+        Ok(())
     }
 
     fn settle(&mut self, verdict: Verdict) {
