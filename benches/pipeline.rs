@@ -17,6 +17,10 @@
 
 #[path = "../tests/system/harness.rs"]
 mod harness;
+#[path = "../tests/system/load.rs"]
+mod load;
+#[path = "../tests/system/process.rs"]
+mod process;
 
 use std::time::{Duration, Instant};
 

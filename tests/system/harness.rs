@@ -154,10 +154,9 @@ impl Site {
         arguments.extend(flags);
         let mut command = self.windlass(&arguments);
         if let Some(failpoints) = failpoints {
-            assert!(
-                cfg!(feature = "failpoints"),
-                "this test needs `cargo test --features failpoints`"
-            );
+            if !cfg!(feature = "failpoints") {
+                panic!("this test needs `cargo test --features failpoints`");
+            }
             command.env("FAILPOINTS", failpoints);
         }
         Process::start(command, self.dir.path(), address)
