@@ -330,6 +330,48 @@ fn after_a_takeover_nothing_closes_until_returned_tuples_have_come_again() {
 }
 
 #[test]
+fn windows_left_open_by_an_earlier_owner_close_in_silence() {
+    let loaded = Loaded {
+        epoch: 2,
+        watermark: Some(BASE_MS + 500),
+        final_before: Some(BASE_MS - 1_500),
+        open_ends: vec![BASE_MS + 1_000],
+        last_end: Some(BASE_MS + 1_000),
+        active_sources: vec![known("a", 0, true)],
+        ..Loaded::default()
+    };
+    let mut bench = Bench::load(settings(), loaded);
+    bench.pass(2_000);
+    bench.queue_empty();
+    assert_eq!(bench.settle()[0].watermark, Some(BASE_MS + 1_000));
+}
+
+#[test]
+fn a_source_is_claimed_by_the_first_slice_that_holds_it() {
+    let mut bench = Bench::new(settings());
+    for seq in 1..=2 {
+        bench.deliver(&[("a", seq, 100)]);
+        bench.pass(1_000);
+    }
+    let plans = bench.settle();
+    let claims: Vec<bool> = plans.iter().map(|plan| plan.sources[0].new).collect();
+    assert_eq!(claims, [true, false]);
+}
+
+#[test]
+fn a_drain_takes_no_more_and_finishes_what_was_taken() {
+    let mut bench = Bench::new(settings());
+    let tag = bench.deliver(&[("a", 1, 100)]);
+    bench.shard.drain(bench.now());
+    bench.collect();
+    assert!(!bench.shard.wants_deliveries());
+    assert!(!bench.shard.is_drained());
+    bench.settle();
+    assert_eq!(bench.acks, [tag]);
+    assert!(bench.shard.is_drained());
+}
+
+#[test]
 fn a_full_budget_stops_intake_until_a_commit() {
     let mut bench = Bench::new(Settings {
         budget_bytes: 200,

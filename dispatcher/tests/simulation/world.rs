@@ -206,8 +206,11 @@ impl World {
             return false;
         }
         let ends = self.database.last_end();
-        let mut reached = self.database.shards.iter().map(|row| row.final_before);
-        let all_final = ends.is_none() || reached.all(|final_before| final_before >= ends);
+        let all_final = self
+            .database
+            .shards
+            .iter()
+            .all(|row| row.watermark >= ends && row.final_before >= ends);
         all_final && self.seats.iter().all(Seat::is_at_rest)
     }
 
