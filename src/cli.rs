@@ -52,14 +52,9 @@ pub struct Global {
     #[arg(long, global = true, value_name = "FILE", env = "WINDLASS_CONFIG")]
     pub config: Option<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or filters such as windlass_dispatcher=debug
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILTER",
-        env = "WINDLASS_LOG",
-        default_value = "info"
-    )]
-    pub log: String,
+    /// [default: info; for the demo, which draws on the terminal, warn]
+    #[arg(long, global = true, value_name = "FILTER", env = "WINDLASS_LOG")]
+    pub log: Option<String>,
     /// How to log
     #[arg(
         long,
@@ -98,6 +93,15 @@ pub enum Command {
 }
 
 impl Cli {
+    /// What to log.
+    pub fn log(&self) -> &str {
+        let default = match self.command {
+            Command::Demo(_) => "warn",
+            _ => "info",
+        };
+        self.global.log.as_deref().unwrap_or(default)
+    }
+
     /// Reads the configuration and carries out the subcommand.
     ///
     /// # Errors

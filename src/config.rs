@@ -99,6 +99,14 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_example_says_what_the_defaults_are() {
+        let example = Config::parse(include_str!("../windlass.example.toml")).unwrap();
+        assert_eq!(example.stream, Stream::default());
+        assert_eq!(example.shards.get(), 1);
+        assert_eq!(example.dispatch.prefetch, Some(5_000));
+    }
+
+    #[test]
     fn an_empty_file_means_the_defaults() {
         let config = Config::parse("").unwrap();
         assert_eq!(config.shards.get(), 1);

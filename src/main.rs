@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    windlass::logging::start(&cli.global.log, cli.global.log_format)?;
+    windlass::logging::start(cli.log(), cli.global.log_format)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

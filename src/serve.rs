@@ -140,7 +140,9 @@ fn worker_program(address: SocketAddr, token: Option<&str>) -> anyhow::Result<Pr
             SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
         });
     }
-    let mut env = Vec::new();
+    // Workers start and end with the pool, which says so: theirs to say is what goes wrong.
+    let log = std::env::var_os("WINDLASS_LOG").unwrap_or_else(|| "warn".into());
+    let mut env = vec![("WINDLASS_LOG".into(), log)];
     if let Some(token) = token {
         env.push(("WINDLASS_TOKEN".into(), token.into()));
     }

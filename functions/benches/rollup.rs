@@ -50,7 +50,7 @@ fn main() -> anyhow::Result<()> {
     println!("{orders} orders, one core, best of {rounds}");
     for (name, decimal) in [("Arrow IPC, int64", false), ("Arrow IPC, decimal128", true)] {
         let path = directory.path().join("orders.arrow");
-        write_arrow(&path, orders, decimal)?;
+        write_arrow(&path, orders, ORDERS_A_SECOND, decimal)?;
         let bare = best(rounds, orders, || bare_arrow(&path, decimal))?;
         let ours = best(rounds, orders, || rollup_arrow(&path))?;
         report(name, ours, bare);
@@ -63,6 +63,24 @@ fn main() -> anyhow::Result<()> {
     report("NDJSON", ours, bare);
     one_a_message(rounds)?;
     codecs();
+    window_sizes(directory.path(), orders, rounds)
+}
+
+/// What an order costs as its window grows, as a ratio to the largest window.
+fn window_sizes(directory: &Path, orders: u64, rounds: u64) -> anyhow::Result<()> {
+    let path = directory.join("sizes.arrow");
+    let mut speeds = Vec::new();
+    for size in [1_000, 10_000, 100_000, 1_000_000, 10_000_000] {
+        write_arrow(&path, orders, size, false)?;
+        speeds.push((size, best(rounds, orders, || rollup_arrow(&path))?));
+    }
+    let largest = speeds.last().map_or(1.0, |&(_, speed)| speed);
+    for (size, speed) in speeds {
+        println!(
+            "windows of {size:>10} orders {speed:7.2} M orders/s, cost an order {:.2} of the largest's",
+            largest / speed
+        );
+    }
     Ok(())
 }
 
@@ -103,7 +121,7 @@ fn report(name: &str, ours: f64, bare: f64) {
 }
 
 /// The `n`-th order, always the same: key, ts, amount in minor units.
-fn order(n: u64) -> (usize, i64, i64) {
+fn order(n: u64, a_second: u64) -> (usize, i64, i64) {
     // SplitMix64, Steele et al. 2014.
     let mut bits = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -111,11 +129,11 @@ fn order(n: u64) -> (usize, i64, i64) {
     bits ^= bits >> 31;
     let key = (bits % KEYS as u64) as usize;
     let late = (bits >> 16) % DISORDER_MS;
-    let ts = START_MS + (1_000 + n * 1_000 / ORDERS_A_SECOND - late) as i64;
+    let ts = START_MS + (1_000 + n * 1_000 / a_second - late) as i64;
     (key, ts, 100 + ((bits >> 40) % 999_900) as i64)
 }
 
-fn write_arrow(path: &Path, orders: u64, decimal: bool) -> anyhow::Result<()> {
+fn write_arrow(path: &Path, orders: u64, a_second: u64, decimal: bool) -> anyhow::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     let sources: ArrayRef = Arc::new(StringArray::from_iter_values(
         (0..SOURCES).map(|n| format!("shop-{n}")),
@@ -128,18 +146,18 @@ fn write_arrow(path: &Path, orders: u64, decimal: bool) -> anyhow::Result<()> {
         let source = rows.clone().map(|n| (n % SOURCES as u64) as i32);
         let source =
             DictionaryArray::try_new(Int32Array::from_iter_values(source), Arc::clone(&sources))?;
-        let key = rows.clone().map(|n| order(n).0 as i32);
+        let key = rows.clone().map(|n| order(n, a_second).0 as i32);
         let key = DictionaryArray::try_new(Int32Array::from_iter_values(key), Arc::clone(&keys))?;
         let amount: ArrayRef = if decimal {
-            let values = rows.clone().map(|n| i128::from(order(n).2));
+            let values = rows.clone().map(|n| i128::from(order(n, a_second).2));
             Arc::new(Decimal128Array::from_iter_values(values).with_precision_and_scale(18, 2)?)
         } else {
             Arc::new(Int64Array::from_iter_values(
-                rows.clone().map(|n| order(n).2),
+                rows.clone().map(|n| order(n, a_second).2),
             ))
         };
         let seq = UInt64Array::from_iter_values(rows.clone().map(|n| n / SOURCES as u64));
-        let ts = TimestampMillisecondArray::from_iter_values(rows.map(|n| order(n).1));
+        let ts = TimestampMillisecondArray::from_iter_values(rows.map(|n| order(n, a_second).1));
         let batch = RecordBatch::try_from_iter([
             ("source", Arc::new(source) as ArrayRef),
             ("seq", Arc::new(seq)),
@@ -173,7 +191,7 @@ fn write_ndjson(path: &Path, orders: u64) -> anyhow::Result<()> {
 }
 
 fn json(n: u64) -> String {
-    let (key, ts, amount) = order(n);
+    let (key, ts, amount) = order(n, ORDERS_A_SECOND);
     format!(
         r#"{{"source":"shop-{}","seq":{},"ts":{ts},"province":"Province-{key:02}","amount":{}.{:02}}}"#,
         n % SOURCES as u64,
@@ -338,7 +356,7 @@ fn codecs() {
         let mut dictionaries = Dictionaries::default();
         let mut tuples = Tuples::default();
         for n in 0..rows as u64 {
-            let (key, ts, amount) = order(n);
+            let (key, ts, amount) = order(n, ORDERS_A_SECOND);
             let key = dictionaries.keys.intern(&format!("Province-{key:02}"));
             tuples.push(0, n, ts, key, amount);
         }

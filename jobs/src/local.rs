@@ -162,14 +162,7 @@ fn spawn(program: &Program, name: &str) -> anyhow::Result<Child> {
         .env_clear()
         .envs(std::env::vars_os().filter(|(key, _)| {
             // Neither the broker's nor the database's credentials reach a worker.
-            let passed = [
-                "PATH",
-                "HOME",
-                "TMPDIR",
-                "LANG",
-                "RUST_BACKTRACE",
-                "WINDLASS_LOG",
-            ];
+            let passed = ["PATH", "HOME", "TMPDIR", "LANG", "RUST_BACKTRACE"];
             key.to_str().is_some_and(|key| passed.contains(&key))
         }))
         .env(&program.name_variable, name)

@@ -8,13 +8,22 @@
     reason = "the tests are a shell: they read clocks"
 )]
 
+mod bad_input;
 mod basics;
 mod drain;
 mod durability;
+mod errors;
+mod hands;
 mod harness;
+mod jams;
 mod kills;
+mod late;
 mod load;
 mod outages;
+mod poison;
 mod process;
 mod proxy;
+mod raw;
+mod replay;
+mod secrets;
 mod takeover;

@@ -209,6 +209,11 @@ impl Publisher {
             .map_err(|error| Fault::from(error).lost("publishing"))
     }
 
+    /// Whether the broker has said that it takes no messages for now, being short of memory or disk.
+    pub fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
     /// Says goodbye to the broker.
     pub async fn close(self) {
         // Failing to say it is no loss: everything that matters is confirmed.

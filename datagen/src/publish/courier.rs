@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::time::Instant;
 
 use super::Progress;
 use crate::broker::{BrokerError, Pending, Publisher, Target, Verdict};
@@ -23,7 +24,11 @@ const WINDOW_BYTES: usize = 32 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A broker that confirms nothing for so long is worth a line in the log.
+/// How often messages behind an unconfirmed one are looked at: the broker may have returned them.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A connection that is silent about a message for so long is made anew, unless the broker has said
+/// that it is short of memory or disk. RabbitMQ 3.10 can stop reading from a channel for good when a
+/// quorum queue is deleted under load, and forgets messages that meet a queue in its last moment.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Publishes with a window of outstanding messages.
@@ -36,6 +41,7 @@ pub(super) struct Courier {
     outstanding: VecDeque<Outstanding>,
     sent: usize,
     bytes: usize,
+    looked: Instant,
     recorder: Recorder,
     pub(super) progress: Progress,
 }
@@ -43,6 +49,26 @@ pub(super) struct Courier {
 struct Outstanding {
     message: Message,
     pending: Option<Pending>,
+    /// The broker's word, if it was heard before its turn.
+    verdict: Option<Verdict>,
+}
+
+impl Outstanding {
+    fn unsent(message: Message) -> Self {
+        Self {
+            message,
+            pending: None,
+            verdict: None,
+        }
+    }
+
+    /// The broker's word, if it has spoken.
+    fn heard(&mut self) -> Result<Option<Verdict>, BrokerError> {
+        if let (None, Some(pending)) = (self.verdict, &mut self.pending) {
+            self.verdict = pending.verdict().now_or_never().transpose()?;
+        }
+        Ok(self.verdict)
+    }
 }
 
 impl Courier {
@@ -54,6 +80,7 @@ impl Courier {
             outstanding: VecDeque::new(),
             sent: 0,
             bytes: 0,
+            looked: Instant::now(),
             recorder,
             progress: Progress::default(),
         })
@@ -62,10 +89,7 @@ impl Courier {
     /// Takes `message` and sends it; returns as soon as the window has room for another.
     pub(super) async fn send(&mut self, message: Message) -> Result<(), BrokerError> {
         self.bytes += message.body.len();
-        self.outstanding.push_back(Outstanding {
-            message,
-            pending: None,
-        });
+        self.outstanding.push_back(Outstanding::unsent(message));
         self.settle_until(|courier| {
             courier.outstanding.len() < WINDOW_MESSAGES && courier.bytes < WINDOW_BYTES
         })
@@ -116,17 +140,23 @@ impl Courier {
         };
         while let Some(next) = self.outstanding.get_mut(self.sent) {
             next.pending = Some(publisher.publish(&next.message).await?);
+            next.verdict = None;
             self.sent += 1;
         }
         while let Some(first) = self.outstanding.front_mut() {
-            let Some(pending) = &mut first.pending else {
+            if first.pending.is_none() {
                 // Refused and put back; a broker short of something is not to be hammered.
                 tokio::time::sleep(FIRST_PAUSE).await;
                 return Box::pin(self.step(enough)).await;
-            };
-            let verdict = match pending.verdict().now_or_never() {
-                Some(verdict) => verdict?,
-                None if enough(self) => return Ok(()),
+            }
+            let verdict = match first.heard()? {
+                Some(verdict) => verdict,
+                None if enough(self) => {
+                    if self.looked.elapsed() >= LOOK_EVERY {
+                        self.look_ahead()?;
+                    }
+                    return Ok(());
+                }
                 None => self.first_verdict().await?,
             };
             self.settle(verdict);
@@ -136,19 +166,34 @@ impl Courier {
 
     /// The broker's word on the oldest message.
     async fn first_verdict(&mut self) -> Result<Verdict, BrokerError> {
-        let pending = self.outstanding.front_mut();
-        let pending = pending.and_then(|first| first.pending.as_mut());
-        let pending = pending.expect("the oldest message is on its way");
+        let mut asked = Instant::now();
         loop {
-            match tokio::time::timeout(PATIENCE, pending.verdict()).await {
-                Ok(verdict) => return verdict,
-                Err(_) => tracing::warn!(
-                    "no confirm for {} s; the broker may be short of memory or disk, or its queue \
-                     has no quorum",
-                    PATIENCE.as_secs()
-                ),
+            let first = self.outstanding.front_mut();
+            let pending = first.and_then(|first| first.pending.as_mut());
+            let pending = pending.expect("the oldest message is on its way");
+            if let Ok(verdict) = tokio::time::timeout(LOOK_EVERY, pending.verdict()).await {
+                return verdict;
             }
+            self.look_ahead()?;
+            if asked.elapsed() < PATIENCE {
+                continue;
+            }
+            let silence = format!("no confirm for {} s", PATIENCE.as_secs());
+            if !self.publisher.as_ref().is_some_and(Publisher::is_blocked) {
+                return Err(BrokerError::Lost(silence));
+            }
+            tracing::warn!("{silence}: the broker is short of memory or disk");
+            asked = Instant::now();
         }
+    }
+
+    /// Hears what the broker has said about messages behind the oldest: it may have returned one.
+    fn look_ahead(&mut self) -> Result<(), BrokerError> {
+        self.looked = Instant::now();
+        for message in self.outstanding.iter_mut().skip(1) {
+            message.heard()?;
+        }
+        Ok(())
     }
 
     fn settle(&mut self, verdict: Verdict) {
@@ -166,10 +211,7 @@ impl Courier {
             }
             Verdict::Refused => {
                 self.progress.resent += 1;
-                self.outstanding.push_back(Outstanding {
-                    message,
-                    pending: None,
-                });
+                self.outstanding.push_back(Outstanding::unsent(message));
             }
         }
     }

@@ -51,7 +51,7 @@ struct Fixture {
     stream: String,
     shards: u32,
     channel: Channel,
-    _connection: Connection,
+    connection: Connection,
 }
 
 impl Fixture {
@@ -64,7 +64,7 @@ impl Fixture {
             stream: format!("datagen-{test}-{}", std::process::id()),
             shards,
             channel: connection.create_channel().await.unwrap(),
-            _connection: connection,
+            connection,
         };
         fixture.clear().await;
         fixture
@@ -97,6 +97,7 @@ impl Fixture {
     /// Consumes the queues until each (source, seq) of `expected` has come.
     async fn consume(&self, expected: &[Plain]) -> BTreeMap<Plain, usize> {
         let mut found: BTreeMap<Plain, usize> = BTreeMap::new();
+        let channel = self.connection.create_channel().await.unwrap();
         let mut consumers = futures_util::stream::SelectAll::new();
         for shard in 0..self.shards {
             let queue = format!("{}.{shard}", self.stream);
@@ -104,7 +105,7 @@ impl Fixture {
                 no_ack: true,
                 ..Default::default()
             };
-            let consumer = self.channel.basic_consume(
+            let consumer = channel.basic_consume(
                 queue.as_str().into(),
                 "".into(),
                 options,
@@ -121,6 +122,9 @@ impl Fixture {
                 *found.entry(row).or_default() += 1;
             }
         }
+        // RabbitMQ 3.10 fails when a consumer is cancelled on a queue that is just being deleted.
+        drop(consumers);
+        channel.close(200, "bye".into()).await.unwrap();
         found
     }
 }
@@ -153,7 +157,8 @@ async fn every_order_arrives_in_every_format_over_one_shard_and_over_two() {
     let Some(url) = server("arrival") else { return };
     let expected = plain(feed(options()));
     for (shards, format) in [(1, Format::Json), (1, Format::Arrow), (2, Format::Ndjson)] {
-        let fixture = Fixture::new("arrival", url.clone(), shards).await;
+        let name = format!("arrival-{shards}-{format:?}").to_lowercase();
+        let fixture = Fixture::new(&name, url.clone(), shards).await;
         let published = run(
             &fixture.target(),
             messages(options(), format, 0.0),
@@ -235,11 +240,19 @@ async fn a_message_that_no_queue_takes_ends_the_run_with_an_error() {
             }
         },
     );
-    let deleting = async {
+    let unbinding = async {
         first.await.unwrap();
-        fixture.delete_queue(&format!("{}.0", fixture.stream)).await;
+        let (queue, exchange) = (format!("{}.0", fixture.stream), fixture.stream.as_str());
+        let arguments = FieldTable::default();
+        let unbound = fixture.channel.queue_unbind(
+            queue.as_str().into(),
+            exchange.into(),
+            "#".into(),
+            arguments,
+        );
+        unbound.await.unwrap();
     };
-    let (published, ()) = tokio::join!(running, deleting);
+    let (published, ()) = tokio::join!(running, unbinding);
     let failure = format!("{:#}", published.failure.unwrap());
     assert!(
         failure.contains("NO_ROUTE") && failure.contains("not bound"),

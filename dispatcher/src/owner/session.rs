@@ -12,6 +12,7 @@ use super::tasks::{self, Event, Request};
 use super::{Deps, Taken};
 use crate::broker::{Consumer, Delivery, QuarantineMessage};
 use crate::metrics::ShardLabel;
+use crate::plan::Reached;
 use crate::shard::{Action, Answer, Shard};
 use crate::store::Gate;
 
@@ -44,6 +45,8 @@ pub(super) struct Session<'a> {
     store: UnboundedSender<Request>,
     quarantine: UnboundedSender<(u64, Vec<QuarantineMessage>)>,
     durability: Option<UnboundedSender<(u64, Gate)>>,
+    /// What the other shards had reached when last asked, until it is used.
+    reached: Option<Reached>,
     /// The gate of the commit that the state machine is about to ask about.
     gate: Option<Gate>,
     store_task: JoinSet<()>,
@@ -99,6 +102,7 @@ impl<'a> Session<'a> {
             store,
             quarantine,
             durability,
+            reached: None,
             gate: None,
             store_task,
             _tasks: tasks,
@@ -187,6 +191,8 @@ impl<'a> Session<'a> {
     }
 
     async fn look_at_queue(&mut self) -> anyhow::Result<()> {
+        // The answer speaks of this moment: what was published after it may be on its way.
+        let asked = self.deps.clock.now();
         let ready = self.consumer.ready_count().await?;
         let shard = ShardLabel { shard: self.number };
         self.deps
@@ -200,7 +206,10 @@ impl<'a> Session<'a> {
                 match self.consumer.try_next()? {
                     Some(delivery) => self.take_deliveries(delivery).await?,
                     None => {
-                        self.shard.queue_empty(self.deps.clock.now());
+                        self.shard.queue_empty(asked);
+                        if let Some(reached) = self.reached.take() {
+                            self.shard.others_reached(reached, asked);
+                        }
                         break;
                     }
                 }
@@ -241,7 +250,9 @@ impl<'a> Session<'a> {
                 self.shard.durable(commit_no);
             }
             Event::QuarantineConfirmed(slice) => self.shard.quarantine_confirmed(slice),
-            Event::OthersReached(reached) => self.shard.others_reached(reached, now),
+            // Used once the queue has been seen empty after this: else a tuple published in between
+            // would be judged by event time that it had no chance to hold back.
+            Event::OthersReached(reached) => self.reached = Some(reached),
             Event::ReplicasLag(why) => {
                 self.deps
                     .board

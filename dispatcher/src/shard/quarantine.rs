@@ -9,7 +9,7 @@ use windlass_functions::tuple::Tuples;
 use windlass_functions::window;
 
 use super::{Delivery, Pending, Shard};
-use crate::broker::QuarantineMessage;
+use crate::broker::{QuarantineMessage, SHORT_TEXT_BYTES};
 use crate::plan::{Outcome, OutcomeKind, OutcomeTuple};
 
 /// What a quarantined message or outcome costs in memory beyond its text, bytes.
@@ -43,7 +43,7 @@ impl Shard {
         reason: String,
     ) -> (Outcome, QuarantineMessage) {
         let (seq, ts, amount) = (tuples.seq[row], tuples.ts[row], tuples.amount[row]);
-        let id = format!("{}:{source}:{seq}", kind.as_str());
+        let id = fitting(format!("{}:{source}:{seq}", kind.as_str()));
         let message = QuarantineMessage {
             id: id.clone(),
             content_type: Some("application/json".to_owned()),
@@ -115,10 +115,10 @@ impl Shard {
         outcome: &'static str,
         identity: Option<(String, u64)>,
     ) -> String {
-        let id = match &identity {
+        let id = fitting(match &identity {
             Some((source, seq)) => format!("{outcome}:{source}:{seq}"),
             None => format!("{}.{}", self.message_copy_id(&pending.delivery), bad.row),
-        };
+        });
         self.hold(OUTCOME_BYTES + bad.body.len() + bad.reason.len());
         self.open.quarantine.push(QuarantineMessage {
             id: id.clone(),
@@ -160,5 +160,36 @@ impl Shard {
                 self.stream.name, self.number, self.epoch, self.open.no
             )
         })
+    }
+}
+
+/// A copy's name within what AMQP takes. Of one too long, the end gives way to a checksum of all of it,
+/// so that different copies keep different names and the same copy keeps its own.
+fn fitting(mut id: String) -> String {
+    if id.len() > SHORT_TEXT_BYTES {
+        // FNV-1a, 64 bits.
+        let sum = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
+            (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        let sum = format!("~{sum:016x}");
+        id.truncate(id.floor_char_boundary(SHORT_TEXT_BYTES - sum.len()));
+        id.push_str(&sum);
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_too_long_for_the_broker_is_cut_and_stays_unique() {
+        let of = |seq: u64| fitting(format!("late:{}:{seq}", "ä".repeat(127)));
+        assert!(of(1).len() <= SHORT_TEXT_BYTES);
+        assert_eq!(of(1), of(1));
+        assert_ne!(of(1), of(2));
+        assert!(of(1).starts_with("late:ää"));
+        let longest = "x".repeat(SHORT_TEXT_BYTES);
+        assert_eq!(fitting(longest.clone()), longest);
     }
 }

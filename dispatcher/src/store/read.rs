@@ -15,7 +15,7 @@ use windlass_functions::stream::Stream;
 use super::conn::{Conn, READ_TIMEOUT};
 use super::row::Row;
 use super::sql::{Dialect, stream_key, time};
-use super::{Store, StoreError};
+use super::{Store, StoreError, tables};
 
 /// Which windows of the view `gmv_per_second`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -179,7 +179,13 @@ impl Reader {
         let mut conn = store.open_migrated().await?;
         // Before the rows: they may be newer than the age says, never older.
         let stamp = Stamp::read(&mut conn, &self.stream).await?;
-        let measures = measures(conn.dialect());
+        let (dialect, measures) = (conn.dialect(), measures(conn.dialect()));
+        // As the views have it, which show the shipped stream alone.
+        let of = format!(
+            "r.stream = {} AND r.query = {}",
+            dialect.text(&self.stream.name),
+            dialect.text(&self.stream.query)
+        );
         let sql = match question {
             Question::Gmv(query) => {
                 let Some(condition) = self.condition(&mut conn, query).await? else {
@@ -187,11 +193,15 @@ impl Reader {
                 };
                 format!(
                     "SELECT window_start, province, orders, {measures}, revision, state \
-                     FROM gmv_per_second {condition} ORDER BY window_start, province"
+                     FROM ({}) AS gmv_per_second {condition} ORDER BY window_start, province",
+                    tables::per_second(dialect, &of)
                 )
             }
             Question::Totals => {
-                format!("SELECT province, orders, {measures} FROM gmv_total ORDER BY province")
+                format!(
+                    "SELECT province, orders, {measures} FROM ({}) AS gmv_total ORDER BY province",
+                    tables::total(dialect, &of)
+                )
             }
         };
         let rows = conn.rows_within(READ_TIMEOUT, &sql).await?;

@@ -118,28 +118,45 @@ pub(super) fn views(dialect: Dialect) -> Vec<String> {
         passed("watermark"),
         passed("final_before"),
     );
-    let measures = measures(dialect);
-    let integer = |sum: &str| match dialect {
-        Dialect::Sqlite => sum.to_owned(),
-        _ => format!("CAST({sum} AS SIGNED)"),
-    };
+    let shipped = "r.stream = 'orders' AND r.query = 'gmv'";
     let gmv_per_second = format!(
-        "{create} gmv_per_second AS SELECT r.window_start, r.item_key AS province, {} AS orders, \
-         {measures}, {} AS revision, \
+        "{create} gmv_per_second AS {}",
+        per_second(dialect, shipped)
+    );
+    let gmv_total = format!("{create} gmv_total AS {}", total(dialect, shipped));
+    vec![progress, gmv_per_second, gmv_total]
+}
+
+/// What the view `gmv_per_second` selects, of the rows `r` of `results` that `of` lets pass.
+pub(super) fn per_second(dialect: Dialect, of: &str) -> String {
+    format!(
+        "SELECT r.window_start, r.item_key AS province, {} AS orders, \
+         {}, {} AS revision, \
          CASE WHEN r.window_start <= MIN(p.final_start) THEN 'final' \
          WHEN r.window_start <= MIN(p.closed_start) THEN 'closed' ELSE 'open' END AS state, \
          CASE WHEN r.window_start <= MIN(p.final_start) THEN 1 ELSE 0 END AS is_final \
          FROM results r JOIN windlass_progress p ON p.stream = r.stream AND p.query = r.query \
-         WHERE r.stream = 'orders' AND r.query = 'gmv' GROUP BY r.window_start, r.item_key",
-        integer("SUM(r.orders)"),
-        integer("SUM(r.revision)"),
-    );
-    let gmv_total = format!(
-        "{create} gmv_total AS SELECT r.item_key AS province, {} AS orders, {measures} \
-         FROM totals r WHERE r.stream = 'orders' AND r.query = 'gmv' GROUP BY r.item_key",
-        integer("SUM(r.orders)"),
-    );
-    vec![progress, gmv_per_second, gmv_total]
+         WHERE {of} GROUP BY r.window_start, r.item_key",
+        integer(dialect, "SUM(r.orders)"),
+        measures(dialect),
+        integer(dialect, "SUM(r.revision)"),
+    )
+}
+
+/// What the view `gmv_total` selects, of the rows `r` of `totals` that `of` lets pass.
+pub(super) fn total(dialect: Dialect, of: &str) -> String {
+    format!(
+        "SELECT r.item_key AS province, {} AS orders, {} FROM totals r WHERE {of} GROUP BY r.item_key",
+        integer(dialect, "SUM(r.orders)"),
+        measures(dialect),
+    )
+}
+
+fn integer(dialect: Dialect, sum: &str) -> String {
+    match dialect {
+        Dialect::Sqlite => sum.to_owned(),
+        _ => format!("CAST({sum} AS SIGNED)"),
+    }
 }
 
 /// `gmv, mean, min_amount, max_amount` over rows `r` of one group.

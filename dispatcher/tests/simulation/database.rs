@@ -166,8 +166,10 @@ impl Database {
         if row.epoch != plan.epoch || row.commit_no != plan.commit_no {
             return Err(Refused::Superseded);
         }
-        let claimed = |name| self.sources.contains_key(name);
-        if plan.sources.iter().any(|d| d.new && claimed(&d.source)) {
+        let claims = plan.sources.iter().filter(|delta| delta.new);
+        let mut claimed = claims.filter_map(|delta| self.home(&delta.source));
+        if let Some(home) = claimed.next() {
+            assert_ne!(home, plan.shard, "a shard claims its own source again");
             return Err(Refused::SourceClaimed);
         }
         if !(plan.replayed.iter()).all(|identity| self.outcomes.contains_key(identity)) {

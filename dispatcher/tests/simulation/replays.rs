@@ -84,12 +84,13 @@ fn publish_again(world: &mut World, copy: QuarantineMessage, patient: bool) {
     if patient && countable {
         world.must_count.insert((source, seq));
     }
-    let mut publish = Publish::of(
-        world.now,
-        home.unwrap_or(copy.shard),
-        vec![row],
-        &mut world.dice,
-    );
+    let rows = if world.dice.chance(0.1) {
+        vec![row.clone(), row]
+    } else {
+        vec![row]
+    };
+    let shard = home.unwrap_or(copy.shard);
+    let mut publish = Publish::of(world.now, shard, rows, &mut world.dice);
     publish.replay = true;
     if world.dice.chance(0.2) {
         let again_ms = world.now + world.dice.range(0, 300);

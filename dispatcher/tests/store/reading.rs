@@ -13,6 +13,7 @@ databases! {
         the_slowest_shard_decides_a_windows_state,
         shards_merge_in_the_views,
         a_query_selects_windows_and_provinces,
+        a_query_reads_the_stream_that_is_configured,
         gaps_are_the_runs_that_are_missing,
         the_last_minute_reads_the_last_minute_only,
     ],
@@ -136,6 +137,28 @@ async fn a_query_selects_windows_and_provinces(backend: &Backend) {
         assert_eq!(answer.rows.len(), count, "{query:?}");
         assert_eq!(answer.staleness_ms, Some(0));
         assert!(answer.warnings.is_empty());
+    }
+}
+
+async fn a_query_reads_the_stream_that_is_configured(backend: &Backend) {
+    let store = backend.store(1).await;
+    let shop = Stream {
+        name: "shop's".into(),
+        ..Stream::default()
+    };
+    store.migrate(&shop, 1).await.unwrap();
+    for (stream, province) in [(&Stream::default(), "Hunan"), (&shop, "Hubei")] {
+        let mut owner = store.writer(stream, 0, "test", Duration::from_secs(10));
+        let loaded = owner.raise_epoch().await.unwrap();
+        let row = with_row(plan(0, &loaded), T0, province, &[1], 0);
+        owner.commit(&row).await.unwrap();
+        let reader = Reader::new(&backend.url, &[], stream).unwrap();
+        let rows = reader.gmv(&GmvQuery::default()).await.unwrap().rows;
+        let provinces: Vec<_> = rows.iter().map(|row| row.province.as_str()).collect();
+        assert_eq!(provinces, [province]);
+        let totals = reader.totals().await.unwrap().rows;
+        let provinces: Vec<_> = totals.iter().map(|row| row.province.as_str()).collect();
+        assert_eq!(provinces, [province]);
     }
 }
 

@@ -11,9 +11,10 @@ use windlass_datagen::files::{self, FileFormat};
 use windlass_datagen::workload::Options;
 
 use super::meter::Meter;
-use super::{Shape, grouped, millis};
+use super::{Shape, millis};
 use crate::config::Config;
 use crate::output;
+use crate::output::grouped;
 
 const EXAMPLES: &str = "\
 Examples:

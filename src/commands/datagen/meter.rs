@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
-use super::grouped;
+use crate::output::grouped;
 
 /// How often a plain line is written.
 const LINE_EVERY: Duration = Duration::from_secs(10);

@@ -17,10 +17,11 @@ use windlass_datagen::publish::{Progress, Published, Speed, publish};
 use windlass_datagen::workload::{Options, Workload};
 
 use super::meter::Meter;
-use super::{Shape, grouped, millis};
+use super::{Shape, millis};
 use crate::cli::{BrokerArg, ShardsArg};
 use crate::config::Config;
 use crate::output;
+use crate::output::grouped;
 use crate::shutdown::Signals;
 use crate::values::{Share, Span};
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use windlass_dispatcher::status::Status;
 use windlass_dispatcher::store::{GmvQuery, GmvRow, Reader};
 
+use crate::output::grouped;
 use crate::serve::Server;
 
 /// Windows shown.
@@ -204,19 +205,6 @@ fn money(hundredths: i128) -> String {
     )
 }
 
-/// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[allow(clippy::disallowed_methods)]
 fn now() -> Instant {
     Instant::now()
@@ -227,11 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped_by_thousands() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(1_000), "1,000");
-        assert_eq!(grouped(1_234_567), "1,234,567");
+    fn money_keeps_its_sign_and_its_cents() {
         assert_eq!(money(-123_456), "-1,234.56");
     }
 }
