@@ -154,10 +154,8 @@ impl Site {
         arguments.extend(flags);
         let mut command = self.windlass(&arguments);
         if let Some(failpoints) = failpoints {
-            assert!(
-                cfg!(feature = "failpoints"),
-                "this test needs `cargo test --features failpoints`"
-            );
+            let compiled_in = cfg!(feature = "failpoints");
+            assert!(compiled_in, "run `cargo test --features failpoints`");
             command.env("FAILPOINTS", failpoints);
         }
         Process::start(command, self.dir.path(), address)
