@@ -103,7 +103,7 @@ mod tests {
         let example = Config::parse(include_str!("../windlass.example.toml")).unwrap();
         assert_eq!(example.stream, Stream::default());
         assert_eq!(example.shards.get(), 1);
-        assert_eq!(example.dispatch.prefetch, Some(5_000));
+        assert_eq!(example.dispatch.prefetch, Some(2_000));
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub struct DispatchArgs {
     /// When a delivery may be acknowledged [default: primary]
     #[arg(long, value_enum, env = "WINDLASS_DURABILITY")]
     pub durability: Option<Durability>,
-    /// Most unacknowledged messages a shard [default: 5000]
+    /// Most unacknowledged messages a shard [default: 2000]
     #[arg(long, value_name = "N", env = "WINDLASS_PREFETCH", value_parser = clap::value_parser!(u16).range(1..))]
     pub prefetch: Option<u16>,
     /// Most memory for messages in work, all shards together [default: 64MiB]
@@ -189,7 +189,7 @@ impl Dispatch {
             max_skew: time(how.max_skew, 15 * 60_000),
             source_ttl: time(how.source_ttl, 60 * 60_000),
             durability,
-            prefetch: how.prefetch.unwrap_or(5_000),
+            prefetch: how.prefetch.unwrap_or(2_000),
             budget_bytes: how.budget.map_or(64 << 20, |size| size.0),
             grace: time(how.grace, 25_000),
         })

@@ -52,9 +52,8 @@ async fn a_frozen_dispatcher_is_replaced_and_stands_by_when_it_thaws() {
     site.equals(&manifest, TAKEOVER).await;
 }
 
-/// Freezes an owner at a failpoint, where it stays until after its successor has taken over; what
-/// it then says is `in_vain`.
-async fn frozen_at(point: &str, in_vain: &str) {
+/// Freezes an owner at a failpoint, where it stays until after its successor has taken over.
+async fn frozen_at(point: &str) {
     let Some(site) = Site::new("frozen-at").await else {
         return;
     };
@@ -85,7 +84,7 @@ async fn frozen_at(point: &str, in_vain: &str) {
     let ours = epoch(&successor).await.expect("it owns the shard");
 
     zombie.signal(Signal::CONT);
-    zombie.logs(in_vain, TAKEOVER).await;
+    // It stands by only after it has waited for the commit in flight, whatever becomes of that.
     zombie.becomes("standby", TAKEOVER).await;
     site.progresses(TAKEOVER).await;
     assert_eq!(
@@ -99,12 +98,12 @@ async fn frozen_at(point: &str, in_vain: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_was_frozen_halfway_lets_the_successor_in_and_does_nothing() {
-    frozen_at("commit.before-commit", "COMMIT got no answer").await;
+    frozen_at("commit.before-commit").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ack_that_was_frozen_does_nothing() {
-    frozen_at("ack.before", "lost the channel").await;
+    frozen_at("ack.before").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -67,7 +67,7 @@ impl Default for Settings {
             max_slice_ms: 1_000,
             min_cut_ms: 20,
             slices_in_flight: 4,
-            prefetch: 5_000,
+            prefetch: 2_000,
             budget_bytes: 64 << 20,
             chunk_rows: 64 << 10,
             source_ttl_ms: 3_600_000,
