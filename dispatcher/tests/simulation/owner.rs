@@ -63,30 +63,30 @@ impl World {
             faults.crash
         };
         if self.dice.chance(crash) {
-            self.faults_left -= 1;
+            self.faults_left = self.faults_left.saturating_sub(1);
             self.crash(self.seats[seat].owner);
             return false;
         }
         if self.dice.chance(faults.channel_loss) {
-            self.faults_left -= 1;
+            self.faults_left = self.faults_left.saturating_sub(1);
             self.lose_channel(seat);
             return false;
         }
         if self.dice.chance(faults.partition)
             && let Some(channel) = self.seats[seat].channel
         {
-            self.faults_left -= 1;
+            self.faults_left = self.faults_left.saturating_sub(1);
             self.log(|| format!("seat {seat} is cut off from its channel"));
             self.at(self.now, Event::CloseChannel(channel));
             let at_ms = self.now + self.dice.range(0, 6_000);
             self.client_at(at_ms, seat, Client::ChannelLost(channel));
         }
         if self.dice.chance(faults.freeze) {
-            self.faults_left -= 1;
+            self.faults_left = self.faults_left.saturating_sub(1);
             self.freeze(self.seats[seat].owner);
         }
         if self.dice.chance(faults.drain) {
-            self.faults_left -= 1;
+            self.faults_left = self.faults_left.saturating_sub(1);
             return self.drain(seat);
         }
         true

@@ -110,7 +110,7 @@ impl World {
                 let lost = self.is_rough() && self.dice.chance(self.run.faults.quarantine_lost);
                 let mut client = Client::Confirmed(slice);
                 if lost {
-                    self.faults_left -= 1;
+                    self.faults_left = self.faults_left.saturating_sub(1);
                     client = Client::QuarantineFailed;
                 }
                 if !lost || self.dice.chance(0.5) {

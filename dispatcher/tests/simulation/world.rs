@@ -292,7 +292,7 @@ impl World {
         let faults = self.run.faults;
         let mut at_ms = self.now + self.dice.latency(self.run.database_ms);
         if self.is_rough() && self.dice.chance(faults.request_lost) {
-            self.faults_left -= 1;
+            self.faults_left = self.faults_left.saturating_sub(1);
             let lost_ms = at_ms + self.dice.range(0, 1_000);
             self.client_at(lost_ms, seat, Client::Reply(Reply::Lost));
             return;
@@ -301,7 +301,7 @@ impl World {
             && matches!(request, Request::Commit(_))
             && self.dice.chance(faults.commit_slow)
         {
-            self.faults_left -= 1;
+            self.faults_left = self.faults_left.saturating_sub(1);
             if self.dice.chance(0.5) {
                 // The owner gives it up before it arrives.
                 let lost_ms = at_ms + self.dice.range(0, 1_000);
@@ -314,7 +314,7 @@ impl World {
             && self.is_rough()
             && self.dice.chance(faults.commit_twice)
         {
-            self.faults_left -= 1;
+            self.faults_left = self.faults_left.saturating_sub(1);
             let again_ms = at_ms + self.dice.range(0, 2_000);
             let again = Request::Commit(plan.clone());
             self.at(again_ms, Event::Request(seat, incarnation, again));
@@ -343,7 +343,7 @@ impl World {
         };
         let lost = self.is_rough() && self.dice.chance(self.run.faults.reply_lost);
         let reply = if lost {
-            self.faults_left -= 1;
+            self.faults_left = self.faults_left.saturating_sub(1);
             Reply::Lost
         } else {
             reply
