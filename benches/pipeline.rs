@@ -42,8 +42,8 @@ const DRAINS: [Drain; 2] = [
         name: "json",
         format: Format::Json,
         batch: 1,
-        orders: 300_000,
-        prefetch: 5_000,
+        orders: 400_000,
+        prefetch: 20_000,
     },
     Drain {
         name: "arrow",
@@ -133,9 +133,16 @@ async fn bare_drain(broker: &windlass_dispatcher::broker::Broker, drain: &Drain)
     let mut taken = 0;
     let mut since_ack = 0;
     let mut started = None;
-    // Batches that were not full make a few more messages than that.
-    while taken < messages || consumer.ready_count().await.expect("a count") > 0 {
-        let delivery = consumer.next().await.expect("a delivery");
+    loop {
+        let next = if taken < messages {
+            Some(consumer.next().await.expect("a delivery"))
+        } else if consumer.ready_count().await.expect("a count") > 0 {
+            // Batches that were not full made a few more messages than that.
+            Some(consumer.next().await.expect("a delivery"))
+        } else {
+            consumer.try_next().expect("an open channel")
+        };
+        let Some(delivery) = next else { break };
         started.get_or_insert_with(Instant::now);
         taken += 1;
         since_ack += 1;
