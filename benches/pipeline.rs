@@ -50,7 +50,7 @@ const DRAINS: [Drain; 2] = [
         format: Format::Arrow,
         batch: 2_400,
         orders: 10_000_000,
-        prefetch: 500,
+        prefetch: 2_000,
     },
 ];
 
