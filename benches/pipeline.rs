@@ -3,9 +3,10 @@
 //! `tests/services up; eval "$(tests/services env)"; cargo bench --bench pipeline [-- json arrow latency]`
 //!
 //! * `json`, `arrow`: drains a prefilled quorum queue through decode, dedup, windows, a worker
-//!   process, commit and ack, and compares with a bare consumer that drains the same messages with
-//!   the same prefetch and ack batching. Rates are of distinct orders, from the first that is
-//!   settled (or taken) to the last.
+//!   process, commit and ack, and compares with a bare client that drains as many of the same
+//!   messages with the same prefetch and ack batching. Rates are of distinct orders settled (or
+//!   acknowledged) between 5% and 95% of them. `WINDLASS_BENCH_ORDERS` and `WINDLASS_BENCH_ROUNDS`
+//!   change how many orders and how often.
 //! * `latency`: 20,000 orders a second for 20 s: from the watermark's passing a window's end to the
 //!   committed rows.
 
@@ -24,7 +25,11 @@ mod process;
 
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use harness::Site;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{Connection, ConnectionProperties};
 use windlass_datagen::message::{Format, Packing};
 use windlass_datagen::publish::Speed;
 use windlass_datagen::workload::Options;
@@ -77,7 +82,6 @@ async fn measure(drain: &Drain) {
         return;
     };
     let options = Options {
-        orders: Some(drain.orders),
         rate: 200_000.0,
         start_ms: harness::unix_ms() - 600_000,
         ..Options::default()
@@ -88,88 +92,160 @@ async fn measure(drain: &Drain) {
         duplicates: 0.0,
         seed: 7,
     };
-    let broker = site.broker().await;
+    site.broker().await;
+    let orders = setting("WINDLASS_BENCH_ORDERS", drain.orders);
+    let rounds = setting("WINDLASS_BENCH_ROUNDS", 5);
     let mut ratios = Vec::new();
-    for round in 1..=2 {
+    let mut rates = Vec::new();
+    for round in 1..=rounds {
         let of_round = |half: &str| Options {
             source_prefix: format!("{half}{round}-"),
+            orders: Some(orders),
             ..options.clone()
         };
-        site.publish_packed(of_round("bare"), packing, Speed::Max)
-            .await;
-        let bare = bare_drain(&broker, drain).await;
-
-        let manifest = site
-            .publish_packed(of_round("full"), packing, Speed::Max)
-            .await;
-        let prefetch = drain.prefetch.to_string();
-        let dispatcher = site.dispatch(&["--prefetch", &prefetch]);
-        let full = windlass_drain(&dispatcher, manifest.totals.orders).await;
-        let (now, peak) = dispatcher.memory();
+        let bare = async || {
+            site.publish_packed(of_round("bare"), packing, Speed::Max)
+                .await;
+            bare_drain(&site, drain, orders).await
+        };
+        let full = async || {
+            let manifest = site
+                .publish_packed(of_round("full"), packing, Speed::Max)
+                .await;
+            let prefetch = drain.prefetch.to_string();
+            let dispatcher = site.dispatch(&["--prefetch", &prefetch]);
+            let idle = dispatcher.memory().0;
+            let rate = windlass_drain(&dispatcher, manifest.totals.orders).await;
+            (rate, idle, dispatcher.memory().1)
+        };
+        // Each goes first in turn: a machine that grows slower or faster favours neither.
+        let (bare, (full, idle, peak)) = if round % 2 == 1 {
+            let bare = bare().await;
+            (bare, full().await)
+        } else {
+            let full = full().await;
+            (bare().await, full)
+        };
         ratios.push(full / bare);
+        rates.push(full / 1e6);
         println!(
-            "{}: bare {:.3} M orders/s, windlass {:.3} M orders/s, ratio {:.2}, dispatcher memory {} MiB, peak {} MiB",
+            "{}: bare {:.3} M orders/s, windlass {:.3} M orders/s, ratio {:.2}, dispatcher memory {} MiB idle, peak {} MiB",
             drain.name,
             bare / 1e6,
             full / 1e6,
             full / bare,
-            now >> 20,
+            idle >> 20,
             peak >> 20
         );
     }
-    let best = ratios.iter().copied().fold(0.0, f64::max);
+    let [(low, middle, high), (_, rate, _)] = [ratios, rates].map(spread);
     println!(
-        "{}: best ratio of {} rounds: {best:.2}",
-        drain.name,
-        ratios.len()
+        "{}: median of {rounds} rounds: {rate:.3} M orders/s, ratio {middle:.2} ({low:.2}–{high:.2})",
+        drain.name
     );
 }
 
-/// Takes and acknowledges all messages of the queue and does nothing else with them.
-async fn bare_drain(broker: &windlass_dispatcher::broker::Broker, drain: &Drain) -> f64 {
-    let messages = drain.orders.div_ceil(drain.batch as u64);
-    let mut consumer = broker.consume(0, drain.prefetch).await.expect("a consumer");
-    let every = u64::from(drain.prefetch / 4);
-    let mut taken = 0;
-    let mut since_ack = 0;
-    let mut started = None;
-    loop {
-        let next = if taken < messages {
-            Some(consumer.next().await.expect("a delivery"))
-        } else if consumer.ready_count().await.expect("a count") > 0 {
-            // Batches that were not full made a few more messages than that.
-            Some(consumer.next().await.expect("a delivery"))
-        } else {
-            consumer.try_next().expect("an open channel")
-        };
-        let Some(delivery) = next else { break };
-        started.get_or_insert_with(Instant::now);
-        taken += 1;
-        since_ack += 1;
-        if since_ack == every || taken >= messages {
-            consumer.ack(delivery.tag).await.expect("an open channel");
-            since_ack = 0;
-        }
-    }
-    let took = started.expect("messages").elapsed();
-    consumer.close().await;
-    drain.orders as f64 / took.as_secs_f64()
+/// Smallest, median, largest.
+fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
+    values.sort_by(f64::total_cmp);
+    (
+        values[0],
+        values[values.len() / 2],
+        values[values.len() - 1],
+    )
 }
 
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// Orders done at points in time, of which the middle nine tenths are the rate: the first and the
+/// last slice say how a drain starts and ends, not how fast it goes.
+#[derive(Default)]
+struct Progress(Vec<(Instant, u64)>);
+
+impl Progress {
+    fn note(&mut self, done: u64) {
+        self.0.push((Instant::now(), done));
+    }
+
+    /// Orders a second between the first point at 5% of `orders` and the first at 95%.
+    fn rate(&self, orders: u64) -> f64 {
+        let reached = |share: f64| {
+            let least = (orders as f64 * share) as u64;
+            *self
+                .0
+                .iter()
+                .find(|&&(_, done)| done >= least)
+                .expect("the drain reached its end")
+        };
+        let ((from, before), (to, after)) = (reached(0.05), reached(0.95));
+        (after - before) as f64 / (to - from).as_secs_f64()
+    }
+}
+
+/// Takes and acknowledges all messages of the queue with the AMQP client alone, and does nothing
+/// else with them.
+async fn bare_drain(site: &Site, drain: &Drain, orders: u64) -> f64 {
+    let connection = Connection::connect(&site.broker, ConnectionProperties::default())
+        .await
+        .expect("the broker answers");
+    let channel = connection.create_channel().await.expect("a channel");
+    channel
+        .basic_qos(drain.prefetch, BasicQosOptions::default())
+        .await
+        .expect("a prefetch");
+    let queue = format!("{}.0", site.stream.name);
+    let declared = channel.queue_declare(
+        queue.as_str().into(),
+        QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        },
+        FieldTable::default(),
+    );
+    let messages = u64::from(declared.await.expect("a queue").message_count());
+    let mut consumer = channel
+        .basic_consume(
+            queue.as_str().into(),
+            "bare".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .expect("a consumer");
+    let every = u64::from(drain.prefetch / 4);
+    let mut progress = Progress::default();
+    for taken in 1..=messages {
+        let delivery = consumer.next().await.expect("a delivery").expect("one");
+        std::hint::black_box(&delivery.data);
+        if taken % every == 0 || taken == messages {
+            channel
+                .basic_ack(delivery.delivery_tag, BasicAckOptions { multiple: true })
+                .await
+                .expect("an open channel");
+            progress.note(taken * orders / messages);
+        }
+    }
+    connection
+        .close(200, "done".into())
+        .await
+        .expect("an open connection");
+    progress.rate(orders)
+}
+
+/// Samples what the dispatcher has settled until that is all.
 async fn windlass_drain(dispatcher: &harness::Process, orders: u64) -> f64 {
-    let settled = async || {
+    let mut progress = Progress::default();
+    loop {
         let status = dispatcher.status().await;
-        status["tuples_settled"].as_u64().expect("a count")
-    };
-    let mut first = 0;
-    while first == 0 {
-        first = settled().await;
+        let settled = status["tuples_settled"].as_u64().expect("a count");
+        progress.note(settled);
+        if settled >= orders {
+            return progress.rate(orders);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let started = Instant::now();
-    while settled().await < orders {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    (orders - first) as f64 / started.elapsed().as_secs_f64()
 }
 
 async fn latency() {
