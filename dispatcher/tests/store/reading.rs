@@ -21,6 +21,7 @@ databases! {
     servers: [
         reads_fall_back_to_the_primary_with_a_warning,
         an_answer_says_how_old_it_is,
+        final_rows_deleted_by_hand_leave_totals_and_the_next_owner_right,
     ]
 }
 
@@ -369,4 +370,32 @@ async fn an_answer_says_how_old_it_is(backend: &Backend) {
     let answer = alone.totals().await.unwrap();
     assert_eq!(answer.rows.len(), 1);
     assert!(answer.staleness_ms.is_some() && answer.warnings.len() == 1);
+}
+
+async fn final_rows_deleted_by_hand_leave_totals_and_the_next_owner_right(backend: &Backend) {
+    let store = backend.store(1).await;
+    let (mut owner, at) = backend.owner(&store, 0).await;
+    let mut rows = with_row(plan(0, &at), T0, "Hunan", &[1], 0);
+    rows = with_row(rows, T0 + 1000, "Hunan", &[2], 0);
+    rows.watermark = Some(T0 + 1500);
+    rows.final_before = Some(T0 + 1000);
+    owner.commit(&rows).await.unwrap();
+    // As the README has it, of another day.
+    let readme = include_str!("../../../README.md");
+    let (_, delete) = readme.split_once("`DELETE FROM results ").unwrap();
+    let (delete, _) = delete.split_once('`').unwrap();
+    let delete = format!("DELETE FROM results {delete}");
+    let delete = delete.replace("'2025-11-01'", "'2025-11-11 00:00:01'");
+    backend.sql(&delete).await;
+    assert_eq!(backend.sql(STATE).await, ["2025-11-11 00:00:01.000|open|0"]);
+
+    let (mut next, at) = backend.owner(&store, 0).await;
+    assert_eq!(at.final_before, Some(T0 + 1000));
+    let more = with_row(plan(0, &at), T0 + 1000, "Hunan", &[3], 0);
+    next.commit(&more).await.unwrap();
+    let reader = Reader::new(&backend.url, &[], &Stream::default()).unwrap();
+    let rows = reader.gmv(&GmvQuery::default()).await.unwrap().rows;
+    assert_eq!((rows.len(), rows[0].gmv.as_str()), (1, "0.05"));
+    let totals = reader.totals().await.unwrap().rows;
+    assert_eq!((totals[0].orders, totals[0].gmv.as_str()), (3, "0.06"));
 }
