@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use windlass_datagen::publish::Speed;
 use windlass_datagen::workload::Options;
 
-use crate::harness::{Process, Site, eventually, recovered};
+use crate::harness::{Process, Site, eventually, recovered, service};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 const SHARDS: u32 = 3;
@@ -17,14 +17,17 @@ async fn owned(dispatcher: &Process) -> Vec<u32> {
     (0..SHARDS).filter(owns).collect()
 }
 
+/// Runs SQL in the site's database, and returns what it says.
+fn database(site: &Site, sql: &str) -> String {
+    let schema = url::Url::parse(&site.store).expect("made by us");
+    let server = site.database.service();
+    service(&["sql", server, "-D", &schema.path()[1..], "-Ne", sql])
+}
+
 /// How many tuples each shard has counted, by the database.
 fn by_shard(site: &Site) -> Vec<u64> {
-    let schema = url::Url::parse(&site.store).expect("made by us");
-    let sql = format!(
-        "SELECT SUM(orders) FROM {}.results GROUP BY shard ORDER BY shard",
-        &schema.path()[1..]
-    );
-    let said = crate::harness::service(&["sql", site.database.service(), "-Ne", &sql]);
+    let sql = "SELECT SUM(orders) FROM results GROUP BY shard ORDER BY shard";
+    let said = database(site, sql);
     said.lines()
         .map(|line| line.trim().parse().expect("a number"))
         .collect()
@@ -50,16 +53,29 @@ async fn two_dispatchers_share_three_shards_and_one_goes_on_alone() {
     );
     one.answers();
     other.answers();
+    let both = async || (owned(&one).await, owned(&other).await);
+    let shared = |(mut ones, others): (Vec<u32>, Vec<u32>)| {
+        ones.extend(others);
+        ones.sort_unstable();
+        ones == [0, 1, 2]
+    };
     eventually(PATIENCE, "each shard has one owner", async || {
-        let mut all = [owned(&one).await, owned(&other).await].concat();
-        all.sort_unstable();
-        all == [0, 1, 2]
+        shared(both().await)
     })
     .await;
-    site.progresses(PATIENCE).await;
-    let (ones, others) = (owned(&one).await, owned(&other).await);
+    // Whoever came first owns all. One of them is taken from it, as a rival would: by its epoch.
+    database(&site, "UPDATE shards SET epoch = epoch + 1 WHERE shard = 1");
+    eventually(PATIENCE, "both own shards", async || {
+        let (ones, others) = both().await;
+        !ones.is_empty() && !others.is_empty() && shared((ones, others))
+    })
+    .await;
+    for _ in 0..3 {
+        site.progresses(PATIENCE).await;
+    }
+    let (ones, others) = both().await;
     println!("shards of the one: {ones:?}, of the other: {others:?}");
-    // The one with more of them dies.
+    // The one with two of them dies.
     let (dies, lives) = match ones.len() > others.len() {
         true => (one, other),
         false => (other, one),
