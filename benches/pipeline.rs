@@ -54,7 +54,7 @@ const DRAINS: [Drain; 2] = [
         name: "arrow",
         format: Format::Arrow,
         batch: 2_400,
-        orders: 10_000_000,
+        orders: 40_000_000,
         prefetch: 2_000,
     },
 ];
@@ -78,9 +78,6 @@ fn main() {
 }
 
 async fn measure(drain: &Drain) {
-    let Some(site) = Site::new("bench").await else {
-        return;
-    };
     let options = Options {
         rate: 200_000.0,
         start_ms: harness::unix_ms() - 600_000,
@@ -92,26 +89,27 @@ async fn measure(drain: &Drain) {
         duplicates: 0.0,
         seed: 7,
     };
-    site.broker().await;
     let orders = setting("WINDLASS_BENCH_ORDERS", drain.orders);
     let rounds = setting("WINDLASS_BENCH_ROUNDS", 5);
     let mut ratios = Vec::new();
     let mut rates = Vec::new();
     for round in 1..=rounds {
-        let of_round = |half: &str| Options {
-            source_prefix: format!("{half}{round}-"),
+        // A stream of its own: the same orders on the last round's windows would be late.
+        let Some(site) = Site::new("bench").await else {
+            return;
+        };
+        site.broker().await;
+        let of = |half: &str| Options {
+            source_prefix: format!("{half}-"),
             orders: Some(orders),
             ..options.clone()
         };
         let bare = async || {
-            site.publish_packed(of_round("bare"), packing, Speed::Max)
-                .await;
+            site.publish_packed(of("bare"), packing, Speed::Max).await;
             bare_drain(&site, drain, orders).await
         };
         let full = async || {
-            let manifest = site
-                .publish_packed(of_round("full"), packing, Speed::Max)
-                .await;
+            let manifest = site.publish_packed(of("full"), packing, Speed::Max).await;
             let prefetch = drain.prefetch.to_string();
             let dispatcher = site.dispatch(&["--prefetch", &prefetch]);
             let idle = dispatcher.memory().0;
