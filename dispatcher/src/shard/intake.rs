@@ -271,7 +271,7 @@ impl Shard {
                         self.open_ends.insert(end);
                     }
                     self.last_end = self.last_end.max(Some(end));
-                    entry.insert(Tuples::default())
+                    entry.insert(self.spare.pop().unwrap_or_default())
                 }
             };
             batch.extend_from(tuples, from..from + len);
