@@ -52,6 +52,34 @@ async fn a_frozen_dispatcher_is_replaced_and_stands_by_when_it_thaws() {
     site.equals(&manifest, TAKEOVER).await;
 }
 
+/// What a frozen owner was sent and holds is on time, although the queue looks empty until the broker
+/// gives it up: its successor must not take that for silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_frozen_dispatcher_holds_does_not_become_late() {
+    let Some(site) = Site::new("holding").await else {
+        return;
+    };
+    let options = Options {
+        rate: 30.0,
+        sources: 2,
+        ..Options::default()
+    };
+    let load = site.load(options, Speed::Times(1.0));
+    let zombie = site.dispatch(&[]);
+    zombie.becomes("owner", TAKEOVER).await;
+    site.progresses(TAKEOVER).await;
+    let successor = site.dispatch(&[]);
+    successor.becomes("standby", TAKEOVER).await;
+
+    let before = site.settled_now().await.expect("the store answers");
+    zombie.signal(Signal::STOP);
+    successor.becomes("owner", TAKEOVER).await;
+    site.progresses_beyond(before + 100, TAKEOVER).await;
+    let manifest = load.end().await;
+    site.equals(&manifest, TAKEOVER).await;
+    site.nothing_was_late().await;
+}
+
 /// Freezes an owner at a failpoint, where it stays until after its successor has taken over.
 async fn frozen_at(point: &str) {
     let Some(site) = Site::new("frozen-at").await else {

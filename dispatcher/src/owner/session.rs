@@ -57,6 +57,9 @@ pub(super) struct Session<'a> {
     _tasks: JoinSet<()>,
     last_tag: u64,
     acked_tag: u64,
+    /// From when on (monotonic ms) the broker has dropped every consumer that was silent when the
+    /// epoch was raised.
+    dropped_ms: Option<u64>,
 }
 
 impl<'a> Session<'a> {
@@ -67,12 +70,15 @@ impl<'a> Session<'a> {
         stop: watch::Receiver<bool>,
     ) -> anyhow::Result<Self> {
         let epoch = taken.loaded.epoch;
+        let now = deps.clock.now();
+        let limit = taken.consumer.silence_limit();
+        let dropped_ms = limit.map(|limit| now.mono_ms + limit.as_millis() as u64);
         let shard = Shard::open(
             number,
             deps.stream.clone(),
             deps.settings.clone(),
             taken.loaded,
-            deps.clock.now(),
+            now,
         )
         .context("the shard's ledger cannot be read")?;
         let (event, events) = unbounded_channel();
@@ -111,6 +117,7 @@ impl<'a> Session<'a> {
             _tasks: tasks,
             last_tag: 0,
             acked_tag: 0,
+            dropped_ms,
         })
     }
 
@@ -118,10 +125,11 @@ impl<'a> Session<'a> {
     /// the commit in flight is awaited, since only what it settled may not come again.
     pub async fn run(mut self) -> anyhow::Result<End> {
         let end = self.drive().await;
-        if matches!(end, Ok(End::Drained)) {
-            self.request(Request::ReleaseLease);
+        let closed = self.consumer.close().await;
+        // Who takes a released shard over need not wait for anybody's consumer to be dropped.
+        if matches!(end, Ok(End::Drained)) && closed && self.shard.is_alone() {
+            let _ = self.store.send(Request::ReleaseLease);
         }
-        self.consumer.close().await;
         drop(self.store);
         let last = async { while self.store_task.join_next().await.is_some() {} };
         // Beyond that it is the fence that keeps a late commit out.
@@ -198,6 +206,9 @@ impl<'a> Session<'a> {
     async fn look_at_queue(&mut self) -> anyhow::Result<()> {
         // The answer speaks of this moment: what was published after it may be on its way.
         let asked = self.deps.clock.now();
+        if self.dropped_ms.take_if(|at| *at <= asked.mono_ms).is_some() {
+            self.shard.earlier_consumers_gone();
+        }
         let ready = self.consumer.ready_count().await?;
         let shard = ShardLabel { shard: self.number };
         self.deps

@@ -17,6 +17,7 @@ impl Shard {
     /// Takes in one delivery. Must be called in the order of tags, and only while
     /// [`Shard::wants_deliveries`].
     pub fn deliver(&mut self, now: Now, delivery: Delivery) {
+        self.alone = true;
         if delivery.redelivered {
             self.open.tallies.redeliveries += 1;
         } else {

@@ -217,6 +217,8 @@ pub struct Shard {
     last_cut_ms: u64,
     bytes: usize,
     draining: bool,
+    /// No earlier consumer can hold deliveries any more: an empty queue means silence.
+    alone: bool,
     /// The watermark rose to follow other shards and has not been cut since.
     following: bool,
     actions: VecDeque<Action>,
@@ -264,6 +266,7 @@ impl Shard {
             last_cut_ms: now.mono_ms,
             bytes: 0,
             draining: false,
+            alone: loaded.released,
             following: false,
             actions: VecDeque::new(),
         };
@@ -346,13 +349,26 @@ impl Shard {
         oldest.into_iter().chain(closing).min()
     }
 
+    /// The broker has dropped every earlier consumer that fell silent before the epoch was raised, and
+    /// has returned what it held: the shell says so when that much time has passed. A first delivery
+    /// on this channel says the same sooner, because a queue has one active consumer.
+    pub fn earlier_consumers_gone(&mut self) {
+        self.alone = true;
+    }
+
+    /// Whether no earlier consumer can hold deliveries.
+    pub fn is_alone(&self) -> bool {
+        self.alone
+    }
+
     /// The queue was seen empty and every delivery sent before that has been handed in.
     ///
-    /// That proves silence only if this shard's channel was open and its consumer the active one:
-    /// what an earlier consumer holds unacknowledged will come again. `now` is the time at which
-    /// the question was asked, because what came after it may be on its way.
+    /// That proves silence only once this consumer [is alone](Shard::is_alone): a frozen owner's
+    /// consumer holds what the broker sent ahead to it, the queue looks empty, and all of that will
+    /// come again. Until then nothing happens here. `now` is the time at which the question was
+    /// asked, because what came after it may be on its way.
     pub fn queue_empty(&mut self, now: Now) {
-        if self.pending.is_some() {
+        if self.pending.is_some() || !self.alone {
             return;
         }
         let last_end = self.last_end;
@@ -386,7 +402,7 @@ impl Shard {
     /// Whether no source is active, nor about to be: then the shell asks for
     /// [`Shard::others_reached`].
     pub fn all_idle(&self, now: Now) -> bool {
-        self.pending.is_none() && self.watermark.all_idle(now.mono_ms)
+        self.alone && self.pending.is_none() && self.watermark.all_idle(now.mono_ms)
     }
 
     fn forget_idle_sources(&mut self, now: Now) {

@@ -42,7 +42,11 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(settings: Settings) -> Self {
-        Self::load(settings, Loaded::default())
+        let loaded = Loaded {
+            released: true,
+            ..Loaded::default()
+        };
+        Self::load(settings, loaded)
     }
 
     pub fn load(settings: Settings, loaded: Loaded) -> Self {

@@ -329,8 +329,8 @@ fn after_a_takeover_nothing_closes_until_returned_tuples_have_come_again() {
     assert_eq!(bench.settle()[0].watermark, Some(BASE_MS + 4_500));
 }
 
-#[test]
-fn windows_left_open_by_an_earlier_owner_close_in_silence() {
+/// A shard as an earlier owner left it, with a window open and a source that spoke.
+fn left_open(released: bool) -> Bench {
     let loaded = Loaded {
         epoch: 2,
         watermark: Some(BASE_MS + 500),
@@ -338,10 +338,46 @@ fn windows_left_open_by_an_earlier_owner_close_in_silence() {
         open_ends: vec![BASE_MS + 1_000],
         last_end: Some(BASE_MS + 1_000),
         active_sources: vec![known("a", 0, true)],
+        released,
         ..Loaded::default()
     };
-    let mut bench = Bench::load(settings(), loaded);
+    Bench::load(settings(), loaded)
+}
+
+#[test]
+fn windows_left_open_by_an_earlier_owner_close_in_silence() {
+    let mut bench = left_open(true);
     bench.pass(2_000);
+    bench.queue_empty();
+    assert_eq!(bench.settle()[0].watermark, Some(BASE_MS + 1_000));
+}
+
+#[test]
+fn a_queue_that_looks_empty_is_no_silence_while_an_earlier_consumer_may_hold_deliveries() {
+    let mut bench = left_open(false);
+    bench.pass(20_000);
+    bench.queue_empty();
+    let reached = Reached {
+        watermark: Some(BASE_MS + 5_000),
+        final_before: Some(BASE_MS + 3_000),
+    };
+    bench.shard.others_reached(reached, bench.now());
+    bench.collect();
+    assert!(bench.settle().is_empty(), "the queue proves nothing yet");
+    bench.shard.earlier_consumers_gone();
+    bench.queue_empty();
+    assert_eq!(bench.settle()[0].watermark, Some(BASE_MS + 1_000));
+}
+
+#[test]
+fn a_first_delivery_shows_that_earlier_consumers_are_gone() {
+    let mut bench = left_open(false);
+    bench.pass(20_000);
+    bench.deliver(&[("a", 2, 700)]);
+    bench.queue_empty();
+    bench.pass(1_000);
+    assert_eq!(bench.settle()[0].watermark, Some(BASE_MS + 500), "a spoke");
+    bench.pass(1_000);
     bench.queue_empty();
     assert_eq!(bench.settle()[0].watermark, Some(BASE_MS + 1_000));
 }

@@ -38,7 +38,12 @@ impl World {
         }
         debug_assert_eq!(incarnation, self.seats[seat].incarnation);
         if self.owners[self.seats[seat].owner].draining && self.shard(seat).is_drained() {
-            return self.leave(seat);
+            let ((number, epoch), alone) = (self.held(seat), self.shard(seat).is_alone());
+            self.leave(seat);
+            if alone {
+                self.database.lease(number, epoch, None);
+            }
+            return;
         }
         if let Some(mono_ms) = self.shard(seat).next_timeout_ms() {
             assert!(
