@@ -26,7 +26,7 @@ pub struct Writer {
     pub(super) stream: Stream,
     pub(super) shard: u32,
     owner: String,
-    lease: Duration,
+    pub(super) lease: Duration,
 }
 
 impl Writer {
