@@ -204,29 +204,6 @@ fn first_absent(block: &RoaringBitmap, from: u32) -> u32 {
     low
 }
 
-/// The holes in a source's settled seqs, as inclusive runs between its lowest and its highest; a
-/// missing seq 0 is no hole, because sources may number from 1.
-///
-/// # Errors
-/// If a block's bytes are not a bitmap.
-pub fn gaps(low: u64, stored: &[StoredBytes]) -> Result<Vec<(u64, u64)>, DamagedBlock> {
-    let settled = Settled::restore(low, stored)?;
-    let mut expected = settled.low;
-    let mut gaps = Vec::new();
-    let mut started = settled.low > 1 || settled.zero;
-    for (&number, block) in &settled.blocks {
-        for offset in block {
-            let seq = (number << BLOCK_BITS) | u64::from(offset);
-            if seq > expected && started {
-                gaps.push((expected, seq - 1));
-            }
-            started = true;
-            expected = seq + 1;
-        }
-    }
-    Ok(gaps)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,23 +266,6 @@ mod tests {
         assert!(!settled.contains(1));
         assert!(settled.insert_run(1, 4));
         assert_eq!(settled.low(), 10);
-    }
-
-    #[test]
-    fn gaps_are_the_runs_between_lowest_and_highest() {
-        let mut settled = Settled::new();
-        settled.insert_run(1, 9);
-        settled.insert_run(12, 3);
-        settled.insert_run(70_000, 1);
-        let blocks: Vec<_> = settled
-            .take_changes()
-            .into_iter()
-            .filter_map(|(number, bytes)| bytes.map(|bytes| (number, bytes)))
-            .collect();
-        assert_eq!(
-            gaps(settled.low(), &blocks).unwrap(),
-            vec![(10, 11), (15, 69_999)]
-        );
     }
 
     #[test]
