@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::Context;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{info, warn};
 use windlass_functions::stream::Stream;
 
@@ -183,7 +184,7 @@ async fn take_over(number: u32, deps: &Deps) -> anyhow::Result<Taken> {
         .writer(&deps.stream, number, &deps.owner, deps.lease);
     deps.broker.declare().await?;
     let mut consumer = deps.broker.consume(number, deps.settings.prefetch).await?;
-    let mut look = tokio::time::interval(deps.lease / 4);
+    let mut look = ticks(deps.lease / 4);
     let (first, loaded) = loop {
         tokio::select! {
             delivery = consumer.next() => {
@@ -209,6 +210,13 @@ async fn take_over(number: u32, deps: &Deps) -> anyhow::Result<Taken> {
         loaded,
         first,
     })
+}
+
+/// Ticks that are not made up for when they were missed.
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 #[cfg(test)]

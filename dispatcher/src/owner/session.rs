@@ -6,10 +6,10 @@ use anyhow::Context;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::tasks::{self, Event, Request};
-use super::{Deps, Taken};
+use super::{Deps, Taken, ticks};
 use crate::broker::{ChannelLost, Consumer, Delivery, QuarantineMessage};
 use crate::metrics::ShardLabel;
 use crate::plan::Reached;
@@ -140,7 +140,6 @@ impl<'a> Session<'a> {
     async fn drive(&mut self) -> anyhow::Result<End> {
         let mut depth = ticks(DEPTH_TICK);
         let mut others = ticks(OTHERS_TICK);
-        let mut lease = ticks(self.deps.lease / 4);
         let mut look_at = 0;
         if let Some(first) = self.first.take() {
             self.take_deliveries(first).await?;
@@ -173,7 +172,6 @@ impl<'a> Session<'a> {
                     self.shard.advance(self.deps.clock.now(), false);
                 }
                 _ = depth.tick() => self.look_at_queue().await?,
-                _ = lease.tick() => self.request(Request::RenewLease),
                 _ = others.tick() => {
                     if self.shard.all_idle(self.deps.clock.now()) {
                         self.request(Request::OthersReached);
@@ -322,12 +320,6 @@ impl<'a> Session<'a> {
 async fn next_after(consumer: &mut Consumer, at: Instant) -> Result<Delivery, ChannelLost> {
     sleep_until(at).await;
     consumer.next().await
-}
-
-fn ticks(period: Duration) -> Interval {
-    let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
 }
 
 async fn stopping(stop: &mut watch::Receiver<bool>) {
