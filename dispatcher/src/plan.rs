@@ -129,7 +129,7 @@ pub struct Tallies {
     pub duplicates: u64,
     /// Messages that the broker marked as redelivered.
     pub redeliveries: u64,
-    /// Messages or rows with no legible (source, seq).
+    /// Messages or rows with no legible (source, seq), or with a seq that is no number in a row.
     pub undecodable: u64,
     /// Tuples of a source whose home is another shard.
     pub misrouted: u64,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use windlass_functions::decode::{self, BadRow};
-use windlass_functions::ledger::DamagedBlock;
+use windlass_functions::ledger::{DamagedBlock, Insert};
 use windlass_functions::time::Now;
 use windlass_functions::tuple::Tuples;
 use windlass_functions::window;
@@ -198,17 +198,18 @@ impl Shard {
     fn take_run(&mut self, number: usize, tuples: &Tuples, rows: Range<usize>, pending: &Pending) {
         if !pending.delivery.replay {
             let (first, len) = (tuples.seq[rows.start], rows.len() as u64);
-            if self.source(number).settled.insert_run(first, len) {
+            if self.source(number).settled.insert_run(first, len) == Insert::Fresh {
                 self.take_fresh(number, tuples, rows);
                 return;
             }
         }
         for row in rows {
             let seq = tuples.seq[row];
-            if self.source(number).settled.insert(seq) {
-                self.take_fresh(number, tuples, row..row + 1);
-            } else if !self.take_replayed(number, tuples, row, pending) {
-                self.open.tallies.duplicates += 1;
+            match self.source(number).settled.insert(seq) {
+                Insert::Fresh => self.take_fresh(number, tuples, row..row + 1),
+                Insert::Scattered => self.refuse_scattered(number, tuples, row),
+                Insert::Known if self.take_replayed(number, tuples, row, pending) => {}
+                Insert::Known => self.open.tallies.duplicates += 1,
             }
         }
     }

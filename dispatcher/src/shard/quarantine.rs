@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use windlass_functions::decode::BadRow;
+use windlass_functions::ledger::{Insert, MAX_RAGGED_BLOCKS};
 use windlass_functions::tuple::Tuples;
 use windlass_functions::window;
 
@@ -72,6 +73,26 @@ impl Shard {
         (outcome, message)
     }
 
+    /// A tuple that the ledger has no room for, because its source does not number its tuples, is not
+    /// settled: like one without a seq it goes to quarantine for somebody to mend.
+    pub(super) fn refuse_scattered(&mut self, number: usize, tuples: &Tuples, row: usize) {
+        let key = Arc::clone(self.open.dictionaries.keys.text(tuples.key[row]));
+        let source = Arc::clone(&self.source(number).name);
+        let (seq, ts, amount) = (tuples.seq[row], tuples.ts[row], tuples.amount[row]);
+        let body = self.stream.tuple_json(&source, seq, ts, &key, amount);
+        self.open.tallies.undecodable += 1;
+        self.hold(OUTCOME_BYTES + body.len());
+        self.open.quarantine.push(QuarantineMessage {
+            id: fitting(format!("undecodable:{source}:{seq}")),
+            content_type: Some("application/json".to_owned()),
+            outcome: "undecodable",
+            reason: scattered(&source, seq),
+            identity: None,
+            shard: self.number,
+            body: body.into(),
+        });
+    }
+
     pub(super) fn take_bad_rows(&mut self, pending: &Pending) {
         for bad in &pending.bad {
             let Some((name, seq)) = &bad.identity else {
@@ -85,13 +106,22 @@ impl Shard {
                 self.quarantine_row(pending, bad, "misrouted", None);
                 continue;
             }
-            if !self.source(number).settled.insert(*seq) {
-                self.open.tallies.duplicates += 1;
-                // A replay's only copy is the one at hand; an ordinary duplicate's first copy is safe.
-                if pending.delivery.replay {
-                    self.quarantine_row(pending, bad, "quarantined", bad.identity.clone());
+            match self.source(number).settled.insert(*seq) {
+                Insert::Fresh => {}
+                Insert::Known => {
+                    self.open.tallies.duplicates += 1;
+                    // A replay's only copy is the one at hand; an ordinary duplicate's first copy is
+                    // safe.
+                    if pending.delivery.replay {
+                        self.quarantine_row(pending, bad, "quarantined", bad.identity.clone());
+                    }
+                    continue;
                 }
-                continue;
+                Insert::Scattered => {
+                    self.open.tallies.undecodable += 1;
+                    self.quarantine_row(pending, bad, "undecodable", None);
+                    continue;
+                }
             }
             self.touch(number).quarantined += 1;
             let quarantine_id =
@@ -161,6 +191,14 @@ impl Shard {
             )
         })
     }
+}
+
+fn scattered(source: &str, seq: u64) -> String {
+    format!(
+        "seq is not gap-free: {seq} of source {source:?} is far from the others, and those have holes in \
+         {MAX_RAGGED_BLOCKS} blocks of 65,536 already; have the source number its tuples 1, 2, 3, … \
+         (under a new name, since this one's ledger is full), then publish this one so"
+    )
 }
 
 /// A copy's name within what AMQP takes. Of one too long, the end gives way to a checksum of all of it,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bench::{BASE_MS, Bench, settings};
 use windlass_dispatcher::plan::{CommitPlan, Loaded, OutcomeKind, Reached, SourceRecord};
 use windlass_dispatcher::shard::Settings;
+use windlass_functions::ledger::MAX_RAGGED_BLOCKS;
 
 fn starts(bench: &Bench) -> Vec<i64> {
     let windows = bench.works.iter().map(|work| work.id.window - BASE_MS);
@@ -298,6 +299,29 @@ fn a_tuple_on_the_wrong_shard_is_quarantined_and_never_settled() {
     let touched: Vec<&str> = plan.sources.iter().map(|delta| &*delta.source).collect();
     assert_eq!((touched, plan.tallies.misrouted), (vec!["b"], 1));
     assert_eq!(bench.acks, [tag]);
+}
+
+#[test]
+fn seqs_that_are_no_numbering_go_to_quarantine_unsettled_once_the_ledger_is_full() {
+    let mut bench = Bench::new(settings());
+    let most = MAX_RAGGED_BLOCKS as u64;
+    let seq = |n: u64| 1_700_000_000_000_000_000 + n * 1_000_000;
+    let rows = |ns: std::ops::Range<u64>| ns.map(|n| ("a", seq(n), 100)).collect::<Vec<_>>();
+    bench.deliver(&rows(0..most + 2));
+    bench.deliver(&[("b", 1, 100)]);
+    bench.pass(1_000);
+    let reason = &bench.copies[0].1.reason;
+    assert!(reason.starts_with("seq is not gap-free"), "{reason}");
+    let bodies: Vec<_> = bench.copies.iter().map(|(_, copy)| &copy.body).collect();
+    assert_eq!(bodies.len(), 2);
+    assert!(String::from_utf8_lossy(bodies[1]).contains(&seq(most + 1).to_string()));
+    let plan = &bench.settle()[0];
+    let of = |name: &str| plan.sources.iter().find(|delta| &*delta.source == name);
+    let (a, b) = (of("a").expect("a"), of("b").expect("b"));
+    assert_eq!((a.counted, a.late, a.quarantined), (most as i64, 0, 0));
+    assert_eq!((a.blocks.len() as u64, b.counted), (most, 1));
+    assert_eq!((plan.tallies.undecodable, plan.outcomes.len()), (2, 0));
+    assert!(bench.shard.is_drained());
 }
 
 #[test]
