@@ -1,6 +1,7 @@
 //! From a delivery to rows in the open slice: decode, recognise what was settled before, judge
 //! lateness, split by window.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -43,6 +44,7 @@ impl Shard {
                     outcomes: Default::default(),
                     uncommitted: Default::default(),
                     looked_up: false,
+                    copy_id: OnceCell::new(),
                 });
                 self.resume(now);
             }

@@ -23,6 +23,7 @@ mod quarantine;
 mod replay;
 mod slice;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -181,6 +182,8 @@ struct Pending {
     /// For a replay: those of its rows whose fate was not committed when it was asked for.
     uncommitted: HashMap<(Arc<str>, u64), OutcomeKind>,
     looked_up: bool,
+    /// What copies of the message are named by, once one is needed.
+    copy_id: OnceCell<String>,
 }
 
 /// See the module's documentation.

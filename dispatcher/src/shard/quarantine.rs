@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use windlass_functions::decode::BadRow;
 use windlass_functions::ledger::{Insert, MAX_RAGGED_BLOCKS};
 use windlass_functions::tuple::Tuples;
@@ -147,7 +148,12 @@ impl Shard {
     ) -> String {
         let id = fitting(match &identity {
             Some((source, seq)) => format!("{outcome}:{source}:{seq}"),
-            None => format!("{}.{}", self.message_copy_id(&pending.delivery), bad.row),
+            None => {
+                let message = pending
+                    .copy_id
+                    .get_or_init(|| self.copy_id(&pending.delivery));
+                format!("{message}.{}", bad.row)
+            }
         });
         self.hold(OUTCOME_BYTES + bad.body.len() + bad.reason.len());
         self.open.quarantine.push(QuarantineMessage {
@@ -168,7 +174,7 @@ impl Shard {
         outcome: &'static str,
         reason: String,
     ) {
-        let id = self.message_copy_id(delivery);
+        let id = fitting(self.copy_id(delivery));
         self.hold(OUTCOME_BYTES + delivery.body.len() + reason.len());
         self.open.quarantine.push(QuarantineMessage {
             id,
@@ -181,16 +187,28 @@ impl Shard {
         });
     }
 
-    /// A name for the copy of a message that has no identity of its own.
-    fn message_copy_id(&self, delivery: &Delivery) -> String {
-        delivery.message_id.clone().unwrap_or_else(|| {
-            let copy = self.open.quarantine.len();
-            format!(
-                "{}.{}:{}:{}:{copy}",
-                self.stream.name, self.number, self.epoch, self.open.no
-            )
-        })
+    /// A name for the copy of a message that has no identity of its own: the same whenever the message
+    /// comes again, and another for another body, also where producers use one message id for all.
+    fn copy_id(&self, delivery: &Delivery) -> String {
+        let sum = checksum(delivery);
+        match &delivery.message_id {
+            // A copy that was replayed comes with the name it has.
+            Some(id) if id.ends_with(&sum) => id.clone(),
+            Some(id) => format!("{id}:{sum}"),
+            None => format!("{}.{}:{sum}", self.stream.name, self.number),
+        }
     }
+}
+
+/// The first 128 bits of SHA-256 over content type and body, in hexadecimal.
+fn checksum(delivery: &Delivery) -> String {
+    let mut sum = Sha256::new();
+    sum.update(delivery.content_type.as_deref().unwrap_or_default());
+    sum.update([0]);
+    sum.update(&delivery.body);
+    let digest = sum.finalize();
+    let bytes = digest.iter().take(16);
+    bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn scattered(source: &str, seq: u64) -> String {

@@ -2,6 +2,7 @@
 
 mod bench;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bench::{BASE_MS, Bench, settings};
@@ -299,6 +300,43 @@ fn a_tuple_on_the_wrong_shard_is_quarantined_and_never_settled() {
     let touched: Vec<&str> = plan.sources.iter().map(|delta| &*delta.source).collect();
     assert_eq!((touched, plan.tallies.misrouted), (vec!["b"], 1));
     assert_eq!(bench.acks, [tag]);
+}
+
+#[test]
+fn a_copy_keeps_its_name_when_the_message_comes_again_and_shares_it_with_no_other_body() {
+    let names = |epoch: u64| {
+        let loaded = Loaded {
+            epoch,
+            ..Loaded::default()
+        };
+        let mut bench = Bench::load(settings(), loaded);
+        for _ in 0..epoch {
+            // So that its place in the slice differs.
+            bench.deliver_body("something else", None);
+        }
+        bench.pass(1_000);
+        bench.copies.clear();
+        for (body, id) in [
+            ("{", None),
+            ("{", Some("m")),
+            ("[", Some("m")),
+            ("[3, 4]", None),
+        ] {
+            bench.deliver_body(body, id);
+        }
+        bench.pass(1_000);
+        let copies = bench.copies.iter();
+        copies.map(|(_, copy)| copy.id.clone()).collect::<Vec<_>>()
+    };
+    let (once, again) = (names(1), names(2));
+    assert_eq!(once, again);
+    let distinct: BTreeSet<&String> = once.iter().collect();
+    assert_eq!((once.len(), distinct.len()), (5, 5), "{once:?}");
+
+    let mut bench = Bench::new(settings());
+    bench.deliver_body("[", Some(&once[2]));
+    bench.pass(1_000);
+    assert_eq!(bench.copies[0].1.id, once[2], "a copy that was replayed");
 }
 
 #[test]
