@@ -11,6 +11,7 @@ use windlass_functions::time::Now;
 use windlass_functions::tuple::Tuples;
 use windlass_functions::window;
 
+use super::sources::TOUCH_BYTES;
 use super::{Action, Delivery, Pending, Shard};
 use crate::plan::{OutcomeKind, SourceRecord};
 
@@ -219,6 +220,7 @@ impl Shard {
     pub(super) fn touch(&mut self, number: usize) -> &mut super::Counts {
         if self.source(number).open.is_none() {
             self.open.touched.push(number);
+            self.hold(TOUCH_BYTES);
         }
         self.source(number).open.get_or_insert_default()
     }

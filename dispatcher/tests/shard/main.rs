@@ -302,6 +302,63 @@ fn a_tuple_on_the_wrong_shard_is_quarantined_and_never_settled() {
     assert_eq!(bench.acks, [tag]);
 }
 
+/// A hundred sources, an order each, and the queue never empty.
+fn a_source_an_order(settings: Settings) -> Bench {
+    let mut bench = Bench::new(settings);
+    for n in 0..100 {
+        let source = format!("s{n}");
+        bench.deliver_amid_others(&[(&source, 1, 100 + n)]);
+        bench.pass(1_000);
+        bench.settle();
+    }
+    bench
+}
+
+#[test]
+fn a_source_an_order_does_not_fill_the_memory() {
+    let mut bench = a_source_an_order(Settings {
+        max_sources: 10,
+        ..settings()
+    });
+    let held = bench.shard.figures().sources;
+    assert!(held <= 12, "{held} sources are held");
+    bench.deliver(&[("s99", 1, 100)]);
+    bench.pass(1_000);
+    assert_eq!(bench.settle()[0].tallies.duplicates, 1, "still known");
+    assert_eq!(a_source_an_order(settings()).shard.figures().sources, 100);
+}
+
+#[test]
+fn an_idle_source_is_forgotten_although_the_queue_is_never_empty_again() {
+    let mut bench = Bench::new(Settings {
+        source_ttl_ms: 60_000,
+        ..settings()
+    });
+    bench.deliver(&[("a", 1, 100), ("b", 1, 100)]);
+    bench.pass(2_000);
+    bench.queue_empty();
+    bench.settle();
+    for seq in 2..80 {
+        bench.deliver_amid_others(&[("b", seq, 100)]);
+        bench.pass(1_000);
+        bench.settle();
+    }
+    assert_eq!(bench.shard.figures().sources, 1);
+}
+
+#[test]
+fn sources_are_charged_to_the_budget_while_a_slice_touches_them() {
+    let mut bench = Bench::new(settings());
+    let names: Vec<String> = (0..50).map(|n| format!("s{n}")).collect();
+    let rows: Vec<(&str, u64, i64)> = names.iter().map(|name| (&name[..], 1, 100)).collect();
+    bench.deliver(&rows);
+    let held = bench.shard.figures().bytes_held;
+    assert!(held >= 50 * 512, "{held} bytes are held");
+    bench.pass(1_000);
+    bench.settle();
+    assert_eq!(bench.shard.figures().bytes_held, 0);
+}
+
 #[test]
 fn a_copy_keeps_its_name_when_the_message_comes_again_and_shares_it_with_no_other_body() {
     let names = |epoch: u64| {

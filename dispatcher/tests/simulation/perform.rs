@@ -76,7 +76,9 @@ impl World {
         shard.deliver(now, delivery);
         shard.advance(now, waiting);
         let after = shard.figures();
-        let most = 2 * publish.body.len() + 2_000 * publish.rows.len().max(1);
+        // Its rows, their sources, and sources that it crowds out: each is charged as touched.
+        let touched = publish.rows.len() + before.sources;
+        let most = 2 * publish.body.len() + 2_000 * publish.rows.len().max(1) + 512 * touched;
         assert!(
             before.bytes_held < self.run.settings.budget_bytes
                 && after.bytes_held <= before.bytes_held + most,
