@@ -19,6 +19,9 @@ impl Shard {
     /// Cuts the open slice if it is due. `waiting` says that more deliveries are at hand, so that
     /// a cut for the sake of closing windows may wait a little and take more with it.
     pub fn advance(&mut self, now: Now, waiting: bool) {
+        if self.pending.is_none() {
+            self.tend_sources(now);
+        }
         self.watermark.advance();
         self.stamp_passed(now);
         if self.pending.is_none()
