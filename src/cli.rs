@@ -24,7 +24,8 @@ Examples:
   windlass completions bash > /etc/bash_completion.d/windlass
 
 Settings come from flags, else WINDLASS_* environment variables, else the --config file, else
-defaults. Other users of the machine can see flags: keep passwords in the environment or the file.";
+defaults. A flag with a password leaves the process list at once, but stays in the shell's history: keep
+passwords in the environment or the file.";
 
 /// Orders in RabbitMQ become exactly-once per-second rows in MySQL.
 #[derive(Debug, Parser)]

@@ -6,8 +6,10 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod environment;
 pub mod logging;
 pub mod output;
 pub mod serve;
 pub mod shutdown;
+pub mod title;
 pub mod values;

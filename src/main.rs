@@ -24,6 +24,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    windlass::title::hide_secrets()?;
+    windlass::environment::check()?;
     windlass::logging::start(cli.log(), cli.global.log_format)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

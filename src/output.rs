@@ -65,17 +65,34 @@ pub fn json(out: &mut impl Write, value: &impl Serialize) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Writes a header and a line for each row.
+/// Writes a header, also above no rows, and a line for each row.
 ///
 /// # Errors
-/// If standard output fails.
-pub fn csv(out: &mut impl Write, rows: &[impl Serialize]) -> anyhow::Result<()> {
-    let mut writer = csv::Writer::from_writer(out);
+/// If standard output fails, or a row has another number of fields than the header.
+pub fn csv<const N: usize>(
+    out: &mut impl Write,
+    header: [&str; N],
+    rows: &[impl Serialize],
+) -> anyhow::Result<()> {
+    let mut writer = csv::WriterBuilder::new()
+        .has_headers(false)
+        .from_writer(out);
+    writer.write_record(header)?;
     for row in rows {
         writer.serialize(row)?;
     }
     writer.flush()?;
     Ok(())
+}
+
+/// The names of a row's fields, in their order.
+#[cfg(test)]
+pub(crate) fn field_names(row: &impl Serialize) -> Vec<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.serialize(row).unwrap();
+    let text = String::from_utf8(writer.into_inner().unwrap()).unwrap();
+    let header = text.lines().next().unwrap_or_default();
+    header.split(',').map(str::to_owned).collect()
 }
 
 /// `1234567` as `1,234,567`.

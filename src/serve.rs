@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use windlass_dispatcher::broker::Broker;
 use windlass_dispatcher::invocations::Limits;
 use windlass_dispatcher::service::{Config, Service};
@@ -101,11 +102,13 @@ impl Server {
     }
 
     /// Takes no more deliveries, finishes, commits and acknowledges what is in flight, and ends
-    /// the workers; `false` if that took longer than the grace period.
+    /// the workers, all within one grace period; `false` if the slices took longer than that. What
+    /// then is left of it is for the workers, which are idle by now unless they are stuck.
     pub async fn drain(mut self) -> bool {
+        let deadline = now() + self.grace;
         let in_time = self.service.drain(self.grace).await;
         if let Some(pool) = self.pool {
-            pool.drain(self.grace.min(Duration::from_secs(5))).await;
+            pool.drain(deadline.duration_since(now())).await;
         }
         self.service.stop().await;
         in_time
@@ -157,4 +160,9 @@ fn worker_program(address: SocketAddr, token: Option<&str>) -> anyhow::Result<Pr
         env,
         name_variable: "WINDLASS_WORKER_NAME".into(),
     })
+}
+
+#[allow(clippy::disallowed_methods)]
+fn now() -> Instant {
+    Instant::now()
 }

@@ -88,6 +88,30 @@ fn an_unknown_key_in_the_configuration_is_refused_with_the_known_ones() {
 }
 
 #[test]
+fn an_unknown_variable_is_refused_with_the_likely_one() {
+    let here = tempfile::tempdir().unwrap();
+    let store = ("WINDLASS_STORE", "sqlite:w.db");
+    for (name, likely) in [
+        ("WINDLASS_PREFETC", "WINDLASS_PREFETCH"),
+        ("WINDLASS_STROE", "WINDLASS_STORE"),
+    ] {
+        let output = run(here.path(), &["migrate"], &[store, (name, "s3cret")]);
+        let line = one_line(&output);
+        assert!(line.contains(&format!("got {name}, ")), "{line}");
+        assert!(line.contains(&format!("mean {likely}?")), "{line}");
+    }
+    assert!(!here.path().join("w.db").exists());
+    // What tests are told by, and what Kubernetes sets for a service of that name.
+    let others = [
+        store,
+        ("WINDLASS_TEST_AMQP", "x"),
+        ("WINDLASS_SERVICE_HOST", "10.0.0.1"),
+        ("WINDLASS_PORT_7070_TCP_ADDR", "10.0.0.1"),
+    ];
+    assert!(run(here.path(), &["migrate"], &others).status.success());
+}
+
+#[test]
 fn flags_win_over_the_environment_which_wins_over_the_file() {
     let here = tempfile::tempdir().unwrap();
     let made = |name: &str| here.path().join(name).exists();
@@ -161,6 +185,16 @@ fn an_empty_stream_is_audited_and_queried() {
         let output = run(here.path(), arguments, &store);
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
+    for (what, header) in [
+        (
+            "gmv",
+            "window_start,province,orders,gmv,mean,min_amount,max_amount,revision,state\n",
+        ),
+        ("totals", "province,orders,gmv,mean,min_amount,max_amount\n"),
+    ] {
+        let output = run(here.path(), &["query", what, "--format", "csv"], &store);
+        assert_eq!(text(&output.stdout), header, "{}", text(&output.stderr));
+    }
 }
 
 #[test]
@@ -187,5 +221,57 @@ fn a_reader_who_goes_away_is_no_error() {
         stderr.read_to_string(&mut said).unwrap();
         assert!(child.wait().unwrap().success(), "{said}");
         assert_eq!(said, "");
+    }
+}
+
+#[test]
+fn generated_files_are_of_the_kind_that_the_folder_or_the_flag_names() {
+    let here = tempfile::tempdir().unwrap();
+    let generate = |out: &str, more: &[&str]| {
+        let arguments = [
+            "datagen", "generate", "--out", out, "--files", "3", "--rows", "40",
+        ];
+        run(here.path(), &[&arguments[..], more].concat(), &[])
+    };
+    for (out, flags, kind) in [
+        ("plain", &[][..], "csv"),
+        ("orders.csv", &[], "csv"),
+        ("orders.parquet", &[], "parquet"),
+        ("orders.arrow", &["--format", "arrow"], "arrow"),
+        ("orders.2025", &["--format", "parquet"], "parquet"),
+    ] {
+        let output = generate(out, flags);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let said = text(&output.stdout);
+        assert!(said.starts_with("wrote 120 orders to 3 files"), "{said}");
+        let names = std::fs::read_dir(here.path().join(out)).unwrap();
+        let mut names: Vec<_> = names
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort_unstable();
+        let mut expected: Vec<_> = (0..3).map(|n| format!("orders-0{n}.{kind}")).collect();
+        expected.push("windlass-manifest.json".into());
+        assert_eq!(names, expected);
+        let manifest = here.path().join(out).join("windlass-manifest.json");
+        let manifest = std::fs::read(manifest).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        assert_eq!(manifest["totals"]["orders"], 120);
+    }
+    let magic =
+        |path: &str, length| std::fs::read(here.path().join(path)).unwrap()[..length].to_vec();
+    assert_eq!(magic("orders.parquet/orders-00.parquet", 4), b"PAR1");
+    assert_eq!(magic("orders.arrow/orders-00.arrow", 6), b"ARROW1");
+
+    for (out, flags, says) in [
+        (
+            "other.parquet",
+            &["--format", "csv"][..],
+            "expected --format parquet",
+        ),
+        ("other.ndjson", &[], "not generated"),
+        ("plain", &[], "expected an empty folder"),
+    ] {
+        let output = generate(out, flags);
+        assert!(one_line(&output).contains(says), "{}", text(&output.stderr));
     }
 }

@@ -8,7 +8,7 @@ use windlass_dispatcher::broker::{Broker, Topology};
 use windlass_dispatcher::invocations::Limits;
 use windlass_dispatcher::service::{Config, Service};
 use windlass_dispatcher::shard::Settings;
-use windlass_dispatcher::store::Store;
+use windlass_dispatcher::store::{GmvQuery, Reader, Store};
 use windlass_functions::batch::{decode_batch, encode_partials};
 use windlass_functions::function::{Function, Gmv};
 use windlass_functions::stream::Stream;
@@ -47,12 +47,8 @@ async fn worker(url: String) {
 async fn orders_become_rows() {
     let directory = tempfile::tempdir().unwrap();
     let stream = Stream::default();
-    let store = Store::connect(&format!(
-        "sqlite:{}",
-        directory.path().join("w.sqlite").display()
-    ))
-    .await
-    .unwrap();
+    let url = format!("sqlite:{}", directory.path().join("w.sqlite").display());
+    let store = Store::connect(&url).await.unwrap();
     store.migrate(&stream, 1).await.unwrap();
     let topology = Topology {
         stream: "orders".into(),
@@ -93,9 +89,49 @@ async fn orders_become_rows() {
     {
         panic!("{:#?}", service.status());
     }
-    println!("{:#?}", service.status());
     assert!(service.drain(Duration::from_secs(10)).await);
-    println!("{:#?}", service.status());
     workers.await.unwrap();
     service.stop().await;
+
+    // 1,700,000,000 s is 2023-11-14 22:13:20 UTC; the windows hold orders 1 to 999, 1,000 to 1,999
+    // and so on, the last one order 10,000 alone.
+    let reader = Reader::new(&url, &[], &stream).unwrap();
+    let rows = reader.gmv(&GmvQuery::default()).await.unwrap().rows;
+    let found: Vec<_> = rows
+        .iter()
+        .map(|row| (row.window_start.as_str(), row.orders, row.gmv.as_str()))
+        .collect();
+    let expected: Vec<_> = (0..=10u64)
+        .map(|second| {
+            let orders = match second {
+                0 => 999,
+                10 => 1,
+                _ => 1_000,
+            };
+            let start = format!("2023-11-14 22:13:{}.000", 20 + second);
+            (
+                start,
+                orders,
+                format!("{}.{}0", orders * 3 / 2, orders * 3 % 2 * 5),
+            )
+        })
+        .collect();
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(start, orders, gmv)| (start.as_str(), *orders, gmv.as_str()))
+        .collect();
+    assert_eq!(found, expected);
+    for row in &rows {
+        let amounts = (row.min_amount.as_str(), row.max_amount.as_str());
+        assert_eq!(
+            (row.province.as_str(), amounts),
+            ("Hunan", ("1.50", "1.50"))
+        );
+    }
+    let totals = reader.totals().await.unwrap().rows;
+    assert_eq!(totals.len(), 1);
+    assert_eq!(
+        (totals[0].orders, totals[0].gmv.as_str()),
+        (10_000, "15000.00")
+    );
 }

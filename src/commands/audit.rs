@@ -27,6 +27,8 @@ Examples:
 
 Of each source, the distinct tuples seen = counted + late + quarantined; gaps are numbers that
 never came. Duplicates, redeliveries, undecodable and misrouted take no part in the sum.
+A manifest takes for late what comes more than 5.5 s behind, the default --delay and
+--allowed-lateness together. Of a dispatcher with less, it calls what rightly was late a difference.
 Exit status: 0 if all is well, 1 on an error or if a --manifest differs.";
 
 /// Arguments of `windlass audit`.

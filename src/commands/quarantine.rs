@@ -124,6 +124,18 @@ impl Choice {
     }
 }
 
+/// Names of the columns of `list --format csv`: the fields of [`Line`].
+const COLUMNS: [&str; 8] = [
+    "id",
+    "outcome",
+    "source",
+    "seq",
+    "shard",
+    "bytes",
+    "content_type",
+    "reason",
+];
+
 /// A message as `list` shows it.
 #[derive(Serialize)]
 struct Line<'a> {
@@ -174,7 +186,7 @@ impl Quarantine {
                 match format {
                     RowFormat::Table => writeln!(out, "{}", table(&lines).trim_fmt())?,
                     RowFormat::Json => output::json(&mut out, &lines)?,
-                    RowFormat::Csv => output::csv(&mut out, &lines)?,
+                    RowFormat::Csv => output::csv(&mut out, COLUMNS, &lines)?,
                 }
             }
             What::Show { queue, id } => {
@@ -235,4 +247,24 @@ fn table(lines: &[Line]) -> comfy_table::Table {
             ]
         }),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_csv_header_names_the_fields_in_their_order() {
+        let line = Line {
+            id: "",
+            outcome: "",
+            source: None,
+            seq: None,
+            shard: None,
+            bytes: 0,
+            content_type: None,
+            reason: "",
+        };
+        assert_eq!(output::field_names(&line), COLUMNS);
+    }
 }

@@ -17,6 +17,28 @@ use crate::values::Span;
 /// How much of the end of the stream is shown when nothing is said.
 const LAST: Span = Span(Duration::from_secs(60));
 
+/// Names of the columns in CSV: the fields of [`GmvRow`].
+const GMV_COLUMNS: [&str; 9] = [
+    "window_start",
+    "province",
+    "orders",
+    "gmv",
+    "mean",
+    "min_amount",
+    "max_amount",
+    "revision",
+    "state",
+];
+/// The same of [`TotalRow`].
+const TOTAL_COLUMNS: [&str; 6] = [
+    "province",
+    "orders",
+    "gmv",
+    "mean",
+    "min_amount",
+    "max_amount",
+];
+
 const EXAMPLES: &str = "\
 Examples:
   windlass query gmv --last 60s --province Guangdong
@@ -103,11 +125,11 @@ impl Query {
                     last: last.or(unbounded.then_some(LAST)).map(|span| span.0),
                 };
                 let answer = source.reader(config)?.gmv(&query).await?;
-                show(&answer, source.format, gmv_table)?;
+                show(&answer, source.format, GMV_COLUMNS, gmv_table)?;
             }
             What::Totals { source } => {
                 let answer = source.reader(config)?.totals().await?;
-                show(&answer, source.format, totals_table)?;
+                show(&answer, source.format, TOTAL_COLUMNS, totals_table)?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -123,9 +145,10 @@ struct Document<'a, T> {
     warnings: &'a [String],
 }
 
-fn show<T: Serialize>(
+fn show<T: Serialize, const N: usize>(
     answer: &Answer<T>,
     format: RowFormat,
+    columns: [&str; N],
     table: fn(&[T]) -> comfy_table::Table,
 ) -> anyhow::Result<()> {
     let mut out = output::stdout();
@@ -141,7 +164,7 @@ fn show<T: Serialize>(
         return Ok(());
     }
     match format {
-        RowFormat::Csv => output::csv(&mut out, &answer.rows)?,
+        RowFormat::Csv => output::csv(&mut out, columns, &answer.rows)?,
         _ => writeln!(out, "{}", table(&answer.rows).trim_fmt())?,
     }
     out.flush()?;
@@ -206,4 +229,34 @@ fn totals_table(rows: &[TotalRow]) -> comfy_table::Table {
             ]
         }),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_csv_headers_name_the_fields_in_their_order() {
+        let row = GmvRow {
+            window_start: String::new(),
+            province: String::new(),
+            orders: 0,
+            gmv: String::new(),
+            mean: String::new(),
+            min_amount: String::new(),
+            max_amount: String::new(),
+            revision: 0,
+            state: String::new(),
+        };
+        assert_eq!(output::field_names(&row), GMV_COLUMNS);
+        let total = TotalRow {
+            province: String::new(),
+            orders: 0,
+            gmv: String::new(),
+            mean: String::new(),
+            min_amount: String::new(),
+            max_amount: String::new(),
+        };
+        assert_eq!(output::field_names(&total), TOTAL_COLUMNS);
+    }
 }

@@ -114,6 +114,40 @@ async fn a_wrong_broker_is_one_clear_line() {
     refused(&vhost, &["into vhost \"nowhere\"", "rabbitmqctl add_vhost"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_user_without_a_privilege_is_one_clear_line() {
+    let Some(mut site) = Site::new("denied").await else {
+        return;
+    };
+    let user = site.stream.name.replace('-', "_");
+    service(&["rabbitmqctl", "add_user", &user, "s3cret"]);
+    let everything = site.broker.clone();
+    site.broker = url(&password(&site.broker, "s3cret"), |url| {
+        url.set_username(&user).expect("it has a host");
+    });
+    let exchange = format!("the broker denies exchange {:?}", site.stream.name);
+    let grant = format!(
+        "\"{}.*\" with `rabbitmqctl set_permissions`",
+        site.stream.name
+    );
+    let permit = |configure: &str, write: &str, read: &str| {
+        let granted = [user.as_str(), configure, write, read];
+        service(&[&["rabbitmqctl", "set_permissions"], &granted[..]].concat());
+    };
+    // No privilege to configure; then none to read, which binding a queue needs.
+    permit("^$", ".*", ".*");
+    is_refused(dispatch(&site, &[]), &[&exchange, &grant], &["s3cret"]);
+    permit(".*", ".*", "^$");
+    let binding = format!(
+        "the broker denies binding of queue \"{}.0\"",
+        site.stream.name
+    );
+    is_refused(dispatch(&site, &[]), &[&binding, &grant], &["s3cret"]);
+    service(&["rabbitmqctl", "delete_user", &user]);
+    site.broker = everything;
+    site.broker().await.close().await;
+}
+
 fn wrong_database(site: &Site) {
     let refused = |store: &str, says: &[&str]| {
         is_refused(

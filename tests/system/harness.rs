@@ -1,6 +1,7 @@
 //! One test's site: a stream and a database of its own on the shared servers, and the processes
 //! that the test starts, each killed by its id when the test is over.
 
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -268,8 +269,8 @@ pub fn settled(audit: &Audit) -> u64 {
     all as u64
 }
 
-/// Runs `tests/services` with these arguments.
-pub fn service(arguments: &[&str]) {
+/// Runs `tests/services` with these arguments, and returns what it said.
+pub fn service(arguments: &[&str]) -> String {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/services");
     let output = Command::new(program).args(arguments).output();
     let output = output.expect("tests/services starts");
@@ -279,6 +280,7 @@ pub fn service(arguments: &[&str]) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Asks again and again until it is so.
@@ -299,9 +301,20 @@ pub async fn eventually(within: Duration, what: &str, mut is_so: impl AsyncFnMut
     }
 }
 
-/// Prints how long it took from a fault until more was settled, the process's start included.
+/// Prints how long it took from a fault until more was settled, the process's start included; and
+/// notes it for `tests/run`, since cargo keeps to itself what passing tests print.
 pub fn recovered(name: &str, took: Duration) {
-    println!("recovery: {name} took {:.1}s", took.as_secs_f64());
+    let line = format!("recovery: {name} took {:.1}s", took.as_secs_f64());
+    println!("{line}");
+    if let Some(notes) = std::env::var_os("WINDLASS_TEST_RECOVERIES") {
+        let notes = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(notes);
+        // In one write, since tests run side by side.
+        let written = notes.and_then(|mut notes| notes.write_all((line + "\n").as_bytes()));
+        written.expect("the notes are written");
+    }
 }
 
 /// The wall clock, ms since the epoch.

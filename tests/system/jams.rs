@@ -121,11 +121,11 @@ async fn a_source_ten_minutes_behind_is_waited_for_and_holds_nothing_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_window_of_a_million_orders_fits_the_memory() {
+async fn a_window_of_ten_million_orders_fits_the_memory() {
     let Some(site) = Site::new("large_window").await else {
         return;
     };
-    let orders = size("WINDLASS_TEST_WINDOW_ORDERS", 1_000_000);
+    let orders = size("WINDLASS_TEST_WINDOW_ORDERS", 10_000_000);
     let options = Options {
         orders: Some(orders),
         rate: orders as f64 * 2.0,

@@ -41,14 +41,14 @@ impl Outage {
         match self {
             Self::Killed => service(&["kill", server]),
             Self::Frozen => service(&["freeze", server]),
-        }
+        };
     }
 
     fn end(self, server: &str) {
         match self {
             Self::Killed => service(&["start", server]),
             Self::Frozen => service(&["thaw", server]),
-        }
+        };
     }
 }
 

@@ -9,6 +9,12 @@ use windlass_datagen::workload::Options;
 
 use crate::harness::{Site, service};
 
+/// Of a process of ours.
+fn read(path: &str) -> String {
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    String::from_utf8_lossy(&bytes).replace('\0', " ")
+}
+
 const WITHIN: Duration = Duration::from_secs(60);
 /// Of the broker, of the store, and between dispatcher and workers.
 const SECRETS: [&str; 3] = ["br0ker-secret", "st0re-secret", "t0ken-secret"];
@@ -48,18 +54,14 @@ async fn no_password_reaches_a_log_a_worker_or_a_process_title() {
     site.settled(manifest.totals.orders, WITHIN).await;
     let workers = dispatcher.workers();
     assert_eq!(workers.len(), 1, "one worker was asked for");
-    let read = |path: String| {
-        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        String::from_utf8_lossy(&bytes).replace('\0', " ")
-    };
     for worker in workers {
-        let title = read(format!("/proc/{worker}/cmdline"));
+        let title = read(&format!("/proc/{worker}/cmdline"));
         assert!(title.contains("function"), "{title}");
         for secret in SECRETS {
             assert!(!title.contains(secret), "{title}");
         }
         // Its own token is all that a worker is told.
-        let environment = read(format!("/proc/{worker}/environ"));
+        let environment = read(&format!("/proc/{worker}/environ"));
         assert!(environment.contains("WINDLASS_TOKEN"), "{environment}");
         for unknown in ["WINDLASS_BROKER", "WINDLASS_STORE", SECRETS[0], SECRETS[1]] {
             assert!(!environment.contains(unknown), "{environment}");
@@ -75,4 +77,49 @@ async fn no_password_reaches_a_log_a_worker_or_a_process_title() {
     service(&["rabbitmqctl", "delete_user", &user]);
     let drop = format!("DROP USER {user}@'%'");
     service(&["sql", site.database.service(), "-e", &drop]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flags_with_passwords_leave_the_process_title() {
+    let Some(site) = Site::new("title").await else {
+        return;
+    };
+    let token = "t0ken-secret";
+    let flags = [
+        "--broker",
+        &site.broker,
+        "--replica",
+        &site.replica,
+        "--token",
+        token,
+        "--prefetch",
+        "77",
+    ];
+    let store = format!("--store={}", site.store);
+    let dispatcher = site.dispatch(&[&flags[..], &[&store]].concat());
+    dispatcher.logs("shard taken over", WITHIN).await;
+    let process = format!("/proc/{}", dispatcher.id());
+    let title = read(&format!("{process}/cmdline"));
+    assert!(title.contains("dispatch --listen"), "{title}");
+    assert!(
+        title.contains("--prefetch 77"),
+        "what is no secret stays: {title}"
+    );
+    for hidden in [
+        "windlass:windlass@",
+        token,
+        "--token",
+        "--broker",
+        "--store",
+        "--replica",
+    ] {
+        assert!(!title.contains(hidden), "{title}");
+    }
+    // They are where only this user can read them.
+    let environment = read(&format!("{process}/environ"));
+    assert!(environment.contains(&format!("WINDLASS_TOKEN={token}")));
+    assert!(environment.contains(&format!("WINDLASS_REPLICAS={}", site.replica)));
+    let mode = std::fs::metadata(format!("{process}/environ")).expect("it is there");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&mode.permissions());
+    assert_eq!(mode & 0o777, 0o400);
 }

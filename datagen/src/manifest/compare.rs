@@ -8,6 +8,7 @@ use windlass_functions::partial::Partial;
 use windlass_functions::window;
 
 use super::{Manifest, money};
+use crate::feed::LateRule;
 
 /// How many differences the report for people shows.
 const SHOWN: usize = 20;
@@ -255,8 +256,10 @@ impl fmt::Display for Difference {
             } => write!(
                 f,
                 "source {source}: {} on-time tuples became late ({late} late, {published_late} \
-                 published late)",
-                late - published_late
+                 published late; on time is within {} ms, the dispatcher's default delay and \
+                 allowed lateness: less than that makes more tuples late, and rightly so)",
+                late - published_late,
+                LateRule::AFTER_MS
             ),
             Self::Gaps { source, gaps } => write!(
                 f,

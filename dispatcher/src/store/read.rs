@@ -6,6 +6,7 @@
 //! has no newer stamp either. When the primary does not answer, it is the replica's own time minus
 //! that stamp: an upper bound, since nobody can tell whether there is anything newer.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -100,7 +101,8 @@ enum Question<'a> {
     Totals,
 }
 
-/// Reads from replicas in turn, and from the primary when there are none or none answers.
+/// Reads from replicas in turn, beginning with any one of them, and from the primary when there are
+/// none or none answers.
 pub struct Reader {
     primary: Store,
     replicas: Vec<Store>,
@@ -120,7 +122,7 @@ impl Reader {
                 .iter()
                 .map(|url| Store::parse(url))
                 .collect::<Result<_, _>>()?,
-            next: 0.into(),
+            next: random().into(),
             stream: stream.clone(),
         })
     }
@@ -145,7 +147,7 @@ impl Reader {
         let count = self.replicas.len();
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let mut warnings = Vec::new();
-        for replica in (0..count).map(|i| &self.replicas[(first + i) % count]) {
+        for replica in (0..count).map(|i| &self.replicas[first.wrapping_add(i) % count]) {
             match self.ask_one(replica, question).await {
                 Ok((stamp, rows)) => {
                     let staleness_ms = self.staleness(&stamp, &mut warnings).await;
@@ -283,6 +285,12 @@ impl Reader {
             format!("WHERE {}", terms.join(" AND "))
         }))
     }
+}
+
+/// Where to begin, so that short-lived processes do not all ask the first replica.
+fn random() -> usize {
+    // The hasher's keys are random, its hash of nothing therefore too.
+    RandomState::new().hash_one(()) as usize
 }
 
 /// When a server last heard of the stream, and what time it is there, ms UTC.

@@ -82,15 +82,7 @@ impl Backend {
             Kind::MariaDb => "WINDLASS_TEST_MARIADB",
             Kind::MySql => "WINDLASS_TEST_MYSQL",
         };
-        let Ok(server) = std::env::var(variable) else {
-            assert_ne!(
-                std::env::var("WINDLASS_TEST_REQUIRED").as_deref(),
-                Ok("1"),
-                "{variable} is not set: run `tests/services up` and `eval \"$(tests/services env)\"`"
-            );
-            eprintln!("skipped: {variable} is not set");
-            return None;
-        };
+        let server = setting(variable)?;
         let named = |url: &str| {
             let mut url = url::Url::parse(url).unwrap();
             url.set_path(&name);
@@ -99,9 +91,7 @@ impl Backend {
         let backend = Self {
             kind,
             url: named(&server),
-            replica: std::env::var(format!("{variable}_REPLICA"))
-                .ok()
-                .map(|url| named(&url)),
+            replica: setting(&format!("{variable}_REPLICA")).map(|url| named(&url)),
             server,
             name,
             _dir: dir,
@@ -154,6 +144,20 @@ impl Backend {
     pub async fn session(&self) -> MySqlConnection {
         MySqlConnection::connect(&self.url).await.unwrap()
     }
+}
+
+/// A server's URL. That none is configured is an error where the tests must be whole, else it is said.
+fn setting(variable: &str) -> Option<String> {
+    let value = std::env::var(variable).ok();
+    if value.is_none() {
+        assert_ne!(
+            std::env::var("WINDLASS_TEST_REQUIRED").as_deref(),
+            Ok("1"),
+            "{variable} is not set: run `tests/services up` and `eval \"$(tests/services env)\"`"
+        );
+        eprintln!("skipped: {variable} is not set");
+    }
+    value
 }
 
 /// Runs SQL on a connection of its own.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use windlass_datagen::files::{self, FileFormat};
@@ -19,16 +19,18 @@ use crate::output::grouped;
 const EXAMPLES: &str = "\
 Examples:
   windlass datagen generate --out orders --files 50 --rows 1000000 --seed 7
-  windlass datagen generate --out spike --files 8 --rows 100000 --format parquet --pattern spike
+  windlass datagen generate --out orders.parquet --files 8 --rows 100000 --pattern spike
+  windlass datagen generate --out spike --files 8 --rows 100000 --format arrow --pattern spike
 
 Each file holds one source (source-00 in orders-00.csv and so on); all span the same time, so that
-publishing the folder merges them. Columns: source, seq, ts, province, amount.";
+publishing the folder merges them. Columns: source, seq, ts, province, amount. --out is always a
+folder; if its name ends in .csv, .parquet or .arrow, the files in it are of that kind.";
 
 /// Arguments of `windlass datagen generate`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Generate {
-    /// The folder to write to, new or empty
+    /// The folder to write to, new or empty; its extension, if any, says what kind of files
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// How many files
@@ -37,9 +39,9 @@ pub(super) struct Generate {
     /// How many orders in each
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     rows: u64,
-    /// What kind of files
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    /// What kind of files [default: what --out's extension says, else csv]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// Orders a second of event time, all files together
     #[arg(long, value_name = "N", default_value_t = 100_000.0)]
     rate: f64,
@@ -57,10 +59,9 @@ pub(super) struct Generate {
     shape: Shape,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// Comma-separated values with a header
-    #[default]
     Csv,
     /// Parquet, Snappy-compressed
     Parquet,
@@ -84,8 +85,8 @@ impl Generate {
             .checked_mul(self.rows)
             .context("expected fewer than 2^64 orders; ask for fewer files or rows")?;
         let options = self.options(orders)?;
+        let (format, out) = (self.format()?, self.out.clone());
         let mut meter = Meter::start("written", Some(orders))?;
-        let (format, out) = (self.format.into(), self.out.clone());
         let window_ms = config.stream.window_ms;
         let writing = tokio::task::spawn_blocking(move || {
             let written = files::generate(options, window_ms, format, &out, |orders| {
@@ -107,6 +108,22 @@ impl Generate {
         )?;
         stdout.flush()?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// What `--format` or the folder's extension says.
+    fn format(&self) -> anyhow::Result<FileFormat> {
+        let given = self.format.map(FileFormat::from);
+        // Any other dot is part of a name, as in `orders.2025`.
+        let named = FileFormat::of(&self.out).ok();
+        if let (Some(given), Some(named)) = (given, named)
+            && given != named
+        {
+            bail!(
+                "expected --format {named}, as the name {} says, got {given}; leave one of the two out",
+                self.out.display()
+            );
+        }
+        Ok(given.or(named).unwrap_or_default())
     }
 
     fn options(&self, orders: u64) -> anyhow::Result<Options> {

@@ -83,7 +83,7 @@ impl View {
     }
 
     fn redraw(&mut self, lines: &[String]) -> anyhow::Result<()> {
-        let width = terminal::size().map_or(80, |(columns, _)| usize::from(columns));
+        let width = width(terminal::size().ok());
         if self.drawn > 0 {
             self.out.queue(MoveToPreviousLine(self.drawn))?;
         }
@@ -153,6 +153,15 @@ impl View {
     }
 }
 
+/// Columns of a terminal of this size (columns, rows). One that does not say, or says 0, as some do
+/// over serial lines and in containers, is taken for a usual one.
+fn width(size: Option<(u16, u16)>) -> usize {
+    match size {
+        Some((columns, _)) if columns > 0 => columns.into(),
+        _ => 80,
+    }
+}
+
 /// A table of the last windows: orders, sum and the leading provinces.
 fn windows(rows: &[GmvRow]) -> Vec<String> {
     let mut lines = vec![format!(
@@ -213,6 +222,13 @@ fn now() -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_of_no_size_is_taken_for_a_usual_one() {
+        assert_eq!(width(Some((0, 0))), 80);
+        assert_eq!(width(None), 80);
+        assert_eq!(width(Some((120, 40))), 120);
+    }
 
     #[test]
     fn money_keeps_its_sign_and_its_cents() {
