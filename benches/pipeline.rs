@@ -5,8 +5,9 @@
 //! * `json`, `arrow`: drains a prefilled quorum queue through decode, dedup, windows, a worker
 //!   process, commit and ack, and compares with a bare client that drains as many of the same
 //!   messages with the same prefetch and ack batching. Rates are of distinct orders settled (or
-//!   acknowledged) between 5% and 95% of them. `WINDLASS_BENCH_ORDERS` and `WINDLASS_BENCH_ROUNDS`
-//!   change how many orders and how often.
+//!   acknowledged) between 5% and 95% of them. `WINDLASS_BENCH_ORDERS`,
+//!   `WINDLASS_BENCH_PREFETCH` and `WINDLASS_BENCH_ROUNDS` change how many orders, how many
+//!   unacknowledged messages and how often.
 //! * `latency`: 20,000 orders a second for 20 s: from the watermark's passing a window's end to the
 //!   committed rows.
 
@@ -54,7 +55,7 @@ const DRAINS: [Drain; 2] = [
         name: "arrow",
         format: Format::Arrow,
         batch: 2_400,
-        orders: 10_000_000,
+        orders: 40_000_000,
         prefetch: 2_000,
     },
 ];
@@ -78,9 +79,6 @@ fn main() {
 }
 
 async fn measure(drain: &Drain) {
-    let Some(site) = Site::new("bench").await else {
-        return;
-    };
     let options = Options {
         rate: 200_000.0,
         start_ms: harness::unix_ms() - 600_000,
@@ -92,28 +90,30 @@ async fn measure(drain: &Drain) {
         duplicates: 0.0,
         seed: 7,
     };
-    site.broker().await;
     let orders = setting("WINDLASS_BENCH_ORDERS", drain.orders);
     let rounds = setting("WINDLASS_BENCH_ROUNDS", 5);
+    let prefetch = setting("WINDLASS_BENCH_PREFETCH", drain.prefetch.into());
+    let prefetch = u16::try_from(prefetch).expect("a prefetch is at most 65535");
     let mut ratios = Vec::new();
     let mut rates = Vec::new();
     for round in 1..=rounds {
-        let of_round = |half: &str| Options {
-            source_prefix: format!("{half}{round}-"),
+        // A stream of its own: the same orders on the last round's windows would be late.
+        let Some(site) = Site::new("bench").await else {
+            return;
+        };
+        site.broker().await;
+        let of = |half: &str| Options {
+            source_prefix: format!("{half}-"),
             orders: Some(orders),
             ..options.clone()
         };
         let bare = async || {
-            site.publish_packed(of_round("bare"), packing, Speed::Max)
-                .await;
-            bare_drain(&site, drain, orders).await
+            site.publish_packed(of("bare"), packing, Speed::Max).await;
+            bare_drain(&site, prefetch, orders).await
         };
         let full = async || {
-            let manifest = site
-                .publish_packed(of_round("full"), packing, Speed::Max)
-                .await;
-            let prefetch = drain.prefetch.to_string();
-            let dispatcher = site.dispatch(&["--prefetch", &prefetch]);
+            let manifest = site.publish_packed(of("full"), packing, Speed::Max).await;
+            let dispatcher = site.dispatch(&["--prefetch", &prefetch.to_string()]);
             let idle = dispatcher.memory().0;
             let rate = windlass_drain(&dispatcher, manifest.totals.orders).await;
             (rate, idle, dispatcher.memory().1)
@@ -186,13 +186,13 @@ impl Progress {
 
 /// Takes and acknowledges all messages of the queue with the AMQP client alone, and does nothing
 /// else with them.
-async fn bare_drain(site: &Site, drain: &Drain, orders: u64) -> f64 {
+async fn bare_drain(site: &Site, prefetch: u16, orders: u64) -> f64 {
     let connection = Connection::connect(&site.broker, ConnectionProperties::default())
         .await
         .expect("the broker answers");
     let channel = connection.create_channel().await.expect("a channel");
     channel
-        .basic_qos(drain.prefetch, BasicQosOptions::default())
+        .basic_qos(prefetch, BasicQosOptions::default())
         .await
         .expect("a prefetch");
     let queue = format!("{}.0", site.stream.name);
@@ -214,7 +214,7 @@ async fn bare_drain(site: &Site, drain: &Drain, orders: u64) -> f64 {
         )
         .await
         .expect("a consumer");
-    let every = u64::from(drain.prefetch / 4);
+    let every = u64::from(prefetch / 4);
     let mut progress = Progress::default();
     for taken in 1..=messages {
         let delivery = consumer.next().await.expect("a delivery").expect("one");

@@ -129,7 +129,7 @@ pub struct Tallies {
     pub duplicates: u64,
     /// Messages that the broker marked as redelivered.
     pub redeliveries: u64,
-    /// Messages or rows with no legible (source, seq).
+    /// Messages or rows with no legible (source, seq), or with a seq that is no number in a row.
     pub undecodable: u64,
     /// Tuples of a source whose home is another shard.
     pub misrouted: u64,
@@ -152,6 +152,9 @@ pub struct Loaded {
     pub last_end: Option<i64>,
     /// The sources at home here that counted for the watermark.
     pub active_sources: Vec<SourceRecord>,
+    /// The shard had no earlier owner, or the last one gave its lease up when its channel was closed:
+    /// no consumer of theirs can hold deliveries.
+    pub released: bool,
 }
 
 /// A source as the ledger has it.

@@ -5,6 +5,10 @@
 //! the seqs `b << 16 ..= b << 16 | 0xffff`, as a Roaring bitmap of their low 16 bits; that is also
 //! its stored form. Seq 0 has a bit of its own in block 0, because a source that numbers from 1
 //! never settles it and must not pay for that hole for ever.
+//!
+//! A source whose seqs are no numbering at all (nanoseconds, snowflake ids) would cost a block a
+//! tuple. So the blocks with holes are limited, to [`MAX_RAGGED_BLOCKS`] a source; full ones are not:
+//! they cost as much for 65,536 tuples.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +16,22 @@ use roaring::RoaringBitmap;
 
 const BLOCK_BITS: u32 = 16;
 const BLOCK_MASK: u64 = (1 << BLOCK_BITS) - 1;
+const BLOCK_LEN: u64 = 1 << BLOCK_BITS;
+
+/// How many blocks above `low` may have holes: what a source would need whose tuples are out of order
+/// by 268 million, or that has left holes in as many places. Some 150 bytes each.
+pub const MAX_RAGGED_BLOCKS: usize = 4_096;
+
+/// What became of seqs that were to be settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Insert {
+    /// They are settled now.
+    Fresh,
+    /// One of them was settled before; nothing has changed.
+    Known,
+    /// They would open a block with holes beyond [`MAX_RAGGED_BLOCKS`]; nothing has changed.
+    Scattered,
+}
 
 /// A block as it is stored: its number and its content, `None` when nothing is left above `low`.
 pub type StoredBlock = (u64, Option<Vec<u8>>);
@@ -40,6 +60,8 @@ pub struct Settled {
     low: u64,
     /// What is settled at and above `low`.
     blocks: BTreeMap<u64, RoaringBitmap>,
+    /// How many of `blocks` are not full.
+    ragged: usize,
     /// Blocks that changed since the last [`Settled::take_changes`].
     touched: BTreeSet<u64>,
 }
@@ -68,6 +90,7 @@ impl Settled {
                 })?;
             settled.zero |= *number == 0 && block.remove(0);
             if !block.is_empty() {
+                settled.ragged += usize::from(block.len() < BLOCK_LEN);
                 settled.blocks.insert(*number, block);
             }
         }
@@ -87,38 +110,48 @@ impl Settled {
         }
     }
 
-    /// Settles `seq`; `false` if it was settled before.
-    pub fn insert(&mut self, seq: u64) -> bool {
+    /// Settles `seq`.
+    pub fn insert(&mut self, seq: u64) -> Insert {
         self.insert_run(seq, 1)
     }
 
-    /// Settles `first .. first + len` if none of them is settled; `false`, and no change, if any is.
-    /// `len` is at least 1.
-    pub fn insert_run(&mut self, first: u64, len: u64) -> bool {
+    /// Settles `first .. first + len`, all of them or none. `len` is at least 1.
+    pub fn insert_run(&mut self, first: u64, len: u64) -> Insert {
         if first == 0 {
-            if self.zero || (len > 1 && !self.insert_run(1, len - 1)) {
-                return false;
+            if self.zero {
+                return Insert::Known;
+            }
+            if len > 1 {
+                let rest = self.insert_run(1, len - 1);
+                if rest != Insert::Fresh {
+                    return rest;
+                }
             }
             self.zero = true;
             self.touched.insert(0);
-            return true;
+            return Insert::Fresh;
         }
         if first == self.low && self.blocks.is_empty() {
             self.low += len;
-            return true;
+            return Insert::Fresh;
         }
         let last = first + (len - 1);
         if first < self.low || !self.is_clear(first, last) {
-            return false;
+            return Insert::Known;
+        }
+        // What fills the first hole leaves no block behind.
+        if first != self.low && self.ragged + self.opened(first, last) > MAX_RAGGED_BLOCKS {
+            return Insert::Scattered;
         }
         let mut from = first;
         loop {
             let number = from >> BLOCK_BITS;
             let to = last.min(from | BLOCK_MASK);
-            self.blocks
-                .entry(number)
-                .or_default()
-                .insert_range((from & BLOCK_MASK) as u32..=(to & BLOCK_MASK) as u32);
+            let block = self.blocks.entry(number).or_default();
+            let was_ragged = !block.is_empty();
+            block.insert_range((from & BLOCK_MASK) as u32..=(to & BLOCK_MASK) as u32);
+            self.ragged -= usize::from(was_ragged);
+            self.ragged += usize::from(block.len() < BLOCK_LEN);
             self.touched.insert(number);
             if to == last {
                 break;
@@ -126,7 +159,20 @@ impl Settled {
             from = to + 1;
         }
         self.raise_low();
-        true
+        Insert::Fresh
+    }
+
+    /// How many blocks with holes it takes to hold `first ..= last` that are not there yet: only the
+    /// outermost can have any.
+    fn opened(&self, first: u64, last: u64) -> usize {
+        let (lowest, highest) = (first >> BLOCK_BITS, last >> BLOCK_BITS);
+        let starts_within = first & BLOCK_MASK != 0;
+        let ends_within = last & BLOCK_MASK != BLOCK_MASK;
+        let is_new = |number| !self.blocks.contains_key(&number);
+        if lowest == highest {
+            return usize::from((starts_within || ends_within) && is_new(lowest));
+        }
+        usize::from(starts_within && is_new(lowest)) + usize::from(ends_within && is_new(highest))
     }
 
     fn is_clear(&self, first: u64, last: u64) -> bool {
@@ -146,10 +192,13 @@ impl Settled {
             let number = self.low >> BLOCK_BITS;
             let end = first_absent(block, (self.low & BLOCK_MASK) as u32);
             self.low = (number << BLOCK_BITS) + u64::from(end);
+            self.ragged -= usize::from(block.len() < BLOCK_LEN);
             block.remove_range(0..end);
             self.touched.insert(number);
             if block.is_empty() {
                 self.blocks.remove(&number);
+            } else {
+                self.ragged += usize::from(block.len() < BLOCK_LEN);
             }
             if u64::from(end) <= BLOCK_MASK {
                 break;
@@ -204,29 +253,6 @@ fn first_absent(block: &RoaringBitmap, from: u32) -> u32 {
     low
 }
 
-/// The holes in a source's settled seqs, as inclusive runs between its lowest and its highest; a
-/// missing seq 0 is no hole, because sources may number from 1.
-///
-/// # Errors
-/// If a block's bytes are not a bitmap.
-pub fn gaps(low: u64, stored: &[StoredBytes]) -> Result<Vec<(u64, u64)>, DamagedBlock> {
-    let settled = Settled::restore(low, stored)?;
-    let mut expected = settled.low;
-    let mut gaps = Vec::new();
-    let mut started = settled.low > 1 || settled.zero;
-    for (&number, block) in &settled.blocks {
-        for offset in block {
-            let seq = (number << BLOCK_BITS) | u64::from(offset);
-            if seq > expected && started {
-                gaps.push((expected, seq - 1));
-            }
-            started = true;
-            expected = seq + 1;
-        }
-    }
-    Ok(gaps)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,7 +271,7 @@ mod tests {
     fn a_source_that_numbers_from_one_keeps_no_blocks() {
         let mut settled = Settled::new();
         for seq in 1..200_000 {
-            assert!(settled.insert(seq));
+            assert_eq!(settled.insert(seq), Insert::Fresh);
         }
         assert_eq!(settled.low(), 200_000);
         assert!(settled.take_changes().is_empty());
@@ -255,9 +281,9 @@ mod tests {
     #[test]
     fn a_source_that_numbers_from_zero_keeps_one_bit() {
         let mut settled = Settled::new();
-        assert!(settled.insert_run(0, 1));
-        assert!(settled.insert_run(1, 99_999));
-        assert!(!settled.insert(0));
+        assert_eq!(settled.insert_run(0, 1), Insert::Fresh);
+        assert_eq!(settled.insert_run(1, 99_999), Insert::Fresh);
+        assert_eq!(settled.insert(0), Insert::Known);
         assert_eq!(settled.low(), 100_000);
         let changes = settled.take_changes();
         assert_eq!(changes.len(), 1);
@@ -267,11 +293,11 @@ mod tests {
     #[test]
     fn a_hole_is_filled_and_its_blocks_go() {
         let mut settled = Settled::new();
-        assert!(settled.insert_run(1, 10));
-        assert!(settled.insert_run(12, 200_000));
+        assert_eq!(settled.insert_run(1, 10), Insert::Fresh);
+        assert_eq!(settled.insert_run(12, 200_000), Insert::Fresh);
         assert_eq!(settled.low(), 11);
         assert_eq!(settled.take_changes().len(), 4);
-        assert!(settled.insert(11));
+        assert_eq!(settled.insert(11), Insert::Fresh);
         assert_eq!(settled.low(), 200_012);
         assert!(
             settled
@@ -284,28 +310,52 @@ mod tests {
     #[test]
     fn a_run_that_overlaps_changes_nothing() {
         let mut settled = Settled::new();
-        assert!(settled.insert_run(5, 5));
-        assert!(!settled.insert_run(1, 5));
+        assert_eq!(settled.insert_run(5, 5), Insert::Fresh);
+        assert_eq!(settled.insert_run(1, 5), Insert::Known);
         assert!(!settled.contains(1));
-        assert!(settled.insert_run(1, 4));
+        assert_eq!(settled.insert_run(1, 4), Insert::Fresh);
         assert_eq!(settled.low(), 10);
     }
 
     #[test]
-    fn gaps_are_the_runs_between_lowest_and_highest() {
+    fn seqs_that_are_no_numbering_open_a_limited_number_of_blocks() {
         let mut settled = Settled::new();
-        settled.insert_run(1, 9);
-        settled.insert_run(12, 3);
-        settled.insert_run(70_000, 1);
-        let blocks: Vec<_> = settled
-            .take_changes()
-            .into_iter()
-            .filter_map(|(number, bytes)| bytes.map(|bytes| (number, bytes)))
-            .collect();
+        let most = MAX_RAGGED_BLOCKS as u64;
+        let scattered = |n: u64| 1_700_000_000_000_000_000 + n * 1_000_000;
+        for n in 0..most {
+            assert_eq!(settled.insert(scattered(n)), Insert::Fresh);
+        }
+        assert_eq!(settled.insert(scattered(most)), Insert::Scattered);
+        assert_eq!(settled.insert_run(scattered(most), 3), Insert::Scattered);
+        assert!(!settled.contains(scattered(most)));
+        assert_eq!(settled.insert(scattered(7)), Insert::Known);
         assert_eq!(
-            gaps(settled.low(), &blocks).unwrap(),
-            vec![(10, 11), (15, 69_999)]
+            settled.insert(scattered(7) + 1),
+            Insert::Fresh,
+            "no new block"
         );
+        assert_eq!(settled.take_changes().len(), MAX_RAGGED_BLOCKS);
+        assert_eq!(settled.insert_run(1, 200_000), Insert::Fresh, "a numbering");
+        assert_eq!(settled.low(), 200_001);
+        assert_eq!(settled.insert(300_000), Insert::Scattered);
+    }
+
+    #[test]
+    fn a_hole_that_is_never_filled_stops_no_source() {
+        let mut settled = Settled::new();
+        let blocks = 2 * MAX_RAGGED_BLOCKS as u64;
+        for block in 0..blocks {
+            let first = 2 + block * BLOCK_LEN;
+            assert_eq!(settled.insert_run(first, BLOCK_LEN), Insert::Fresh);
+        }
+        assert_eq!(settled.low(), 1);
+        let stored: Vec<_> = (settled.take_changes().into_iter())
+            .map(|(number, bytes)| (number, bytes.expect("nothing is below `low`")))
+            .collect();
+        let mut settled = Settled::restore(1, &stored).expect("blocks are legible");
+        assert_eq!(settled.insert(2 + blocks * BLOCK_LEN), Insert::Fresh);
+        assert_eq!(settled.insert(1), Insert::Fresh);
+        assert_eq!(settled.low(), 3 + blocks * BLOCK_LEN);
     }
 
     #[test]
@@ -325,7 +375,8 @@ mod tests {
             let mut database = BTreeMap::new();
             for (&(first, len), &restart) in runs.iter().zip(&restarts) {
                 let fresh = (first..first + len).all(|seq| !model.contains(&seq));
-                prop_assert_eq!(settled.insert_run(first, len), fresh);
+                prop_assert_eq!(settled.insert_run(first, len) == Insert::Fresh, fresh);
+                prop_assert_eq!(settled.ragged, settled.blocks.values().filter(|b| b.len() < BLOCK_LEN).count());
                 if fresh {
                     model.extend(first..first + len);
                 }

@@ -112,11 +112,17 @@ impl Rollup {
             .map(|(&ts, &key)| window_of(ts) * keys + key as usize);
         add_all(&mut self.table, places, amount);
         for (at, partials) in self.table.chunks_exact(keys).enumerate() {
+            let Some(last) = partials.iter().rposition(|partial| partial.count > 0) else {
+                continue;
+            };
             let window = first + at as i64 * length;
-            for (key, partial) in partials.iter().enumerate() {
-                if partial.count > 0 {
-                    cell(&mut self.windows, window, key).merge(partial);
-                }
+            // Found once a window: a window may have few rows in a message.
+            let kept = self.windows.entry(window).or_default();
+            if kept.len() <= last {
+                kept.resize(last + 1, Partial::EMPTY);
+            }
+            for (kept, partial) in kept.iter_mut().zip(&partials[..=last]) {
+                kept.merge(partial);
             }
         }
     }

@@ -60,6 +60,8 @@ pub struct Watermark {
     value: Option<i64>,
     final_before: Option<i64>,
     clocks: Vec<Option<Clock>>,
+    /// Numbers in `clocks` that are free.
+    free: Vec<SourceNumber>,
     /// After a takeover both values hold until what was returned to the queue has come again.
     held: bool,
     /// Idle clocks count from here at the earliest.
@@ -85,6 +87,7 @@ impl Watermark {
             value,
             final_before,
             clocks: Vec::new(),
+            free: Vec::new(),
             held: true,
             open_since_ms: now_ms,
             last_spoke_ms: now_ms,
@@ -129,9 +132,7 @@ impl Watermark {
 
     fn push(&mut self, clock: Clock) -> SourceNumber {
         self.stale = true;
-        if let Some(free) = self.clocks.iter().position(Option::is_none)
-            && self.clocks.len() > 1_024
-        {
+        if let Some(free) = self.free.pop() {
             self.clocks[free] = Some(clock);
             return free;
         }
@@ -141,8 +142,19 @@ impl Watermark {
 
     /// Forgets a source; its number may be given out again.
     pub fn remove(&mut self, source: SourceNumber) {
-        self.clocks[source] = None;
+        if self.clocks[source].take().is_some() {
+            self.free.push(source);
+        }
         self.stale = true;
+    }
+
+    /// Stops waiting for a source until it speaks again, as if it were idle.
+    pub fn retire(&mut self, source: SourceNumber) {
+        if let Some(clock) = &mut self.clocks[source] {
+            clock.active = false;
+            clock.restored = false;
+            self.stale = true;
+        }
     }
 
     /// The source's largest event time so far.
@@ -245,10 +257,7 @@ impl Watermark {
             .map(|(number, _)| number)
             .collect();
         for &number in &idle {
-            let clock = self.clocks[number].as_mut().expect("it was just seen");
-            clock.active = false;
-            clock.restored = false;
-            self.stale = true;
+            self.retire(number);
         }
         self.advance();
         if self.all_idle(now_ms) {

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use windlass_datagen::publish::Speed;
 use windlass_datagen::workload::Options;
 
-use crate::harness::{Process, Site, eventually, recovered};
+use crate::harness::{Database, Process, Site, eventually, recovered, service};
 
 /// The broker gives a silent consumer up after two heartbeats of 10 s; the rest is for busy machines.
 const TAKEOVER: Duration = Duration::from_secs(90);
@@ -50,6 +50,34 @@ async fn a_frozen_dispatcher_is_replaced_and_stands_by_when_it_thaws() {
     zombie.becomes("standby", Duration::ZERO).await;
     let manifest = load.end().await;
     site.equals(&manifest, TAKEOVER).await;
+}
+
+/// What a frozen owner was sent and holds is on time, although the queue looks empty until the broker
+/// gives it up: its successor must not take that for silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_frozen_dispatcher_holds_does_not_become_late() {
+    let Some(site) = Site::new("holding").await else {
+        return;
+    };
+    let options = Options {
+        rate: 30.0,
+        sources: 2,
+        ..Options::default()
+    };
+    let load = site.load(options, Speed::Times(1.0));
+    let zombie = site.dispatch(&[]);
+    zombie.becomes("owner", TAKEOVER).await;
+    site.progresses(TAKEOVER).await;
+    let successor = site.dispatch(&[]);
+    successor.becomes("standby", TAKEOVER).await;
+
+    let before = site.settled_now().await.expect("the store answers");
+    zombie.signal(Signal::STOP);
+    successor.becomes("owner", TAKEOVER).await;
+    site.progresses_beyond(before + 100, TAKEOVER).await;
+    let manifest = load.end().await;
+    site.equals(&manifest, TAKEOVER).await;
+    site.nothing_was_late().await;
 }
 
 /// Freezes an owner at a failpoint, where it stays until after its successor has taken over.
@@ -104,6 +132,32 @@ async fn a_commit_that_was_frozen_halfway_lets_the_successor_in_and_does_nothing
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ack_that_was_frozen_does_nothing() {
     frozen_at("ack.before").await;
+}
+
+/// An owner that waits for the broker's answer extends its lease all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_stands_still_costs_no_lease() {
+    let Some(site) = Site::alone("still-broker", Database::MariaDb).await else {
+        return;
+    };
+    let owner = site.dispatch(&[]);
+    owner.becomes("owner", TAKEOVER).await;
+    let standby = site.dispatch(&[]);
+    standby.becomes("standby", TAKEOVER).await;
+    let ours = epoch(&owner).await;
+
+    service(&["freeze", "rabbitmq"]);
+    // The lease lasts 10 s; the clients would give the broker up after 20 s.
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(15) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if epoch(&standby).await.is_some() {
+            break;
+        }
+    }
+    service(&["thaw", "rabbitmq"]);
+    standby.becomes("standby", Duration::ZERO).await;
+    assert_eq!(epoch(&owner).await, ours, "the shard changed hands");
 }
 
 #[tokio::test(flavor = "multi_thread")]

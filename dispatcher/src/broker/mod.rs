@@ -12,6 +12,7 @@ mod quarantine;
 mod topology;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -224,11 +225,25 @@ impl Consumer {
         }
     }
 
-    /// Closes the channel; what is unacknowledged returns to the queue at once.
-    pub async fn close(self) {
+    /// After how long the broker has dropped a consumer like this one that fell silent, and has
+    /// returned what it held; `None` if it never does (heartbeats are off).
+    pub fn silence_limit(&self) -> Option<Duration> {
+        match self {
+            Self::Amqp(consumer) => consumer.silence_limit(),
+            // It lives and dies with its process, as the queue does.
+            Self::Memory(_) => Some(Duration::ZERO),
+        }
+    }
+
+    /// Closes the channel; what is unacknowledged returns to the queue at once. Whether the broker
+    /// has said so: if not, it may think for a while that the consumer lives.
+    pub async fn close(self) -> bool {
         match self {
             Self::Amqp(consumer) => consumer.close().await,
-            Self::Memory(consumer) => drop(consumer),
+            Self::Memory(consumer) => {
+                drop(consumer);
+                true
+            }
         }
     }
 }

@@ -3,6 +3,11 @@
 //! A first delivery proves that the broker has let go of the previous consumer, so the epoch is
 //! raised at once. Without deliveries the database's lease is awaited. The epoch in the database is
 //! what makes it safe; the lease and the queue's single active consumer only decide how soon.
+//!
+//! Whoever took over by the lease may have a predecessor that is frozen or cut off while the broker
+//! still counts it as the active consumer, with deliveries that it holds. The queue then looks empty
+//! without being so, and nobody is idle on that ground until a delivery comes or the broker must have
+//! dropped it ([`Consumer::silence_limit`]).
 
 mod session;
 mod tasks;
@@ -13,6 +18,7 @@ use std::time::Duration;
 use anyhow::Context;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{info, warn};
 use windlass_functions::stream::Stream;
 
@@ -28,6 +34,8 @@ use session::{End, Session};
 
 /// A session that ran this long was well: the next fault is met without a pause.
 const WELL_AFTER: Duration = Duration::from_secs(10);
+
+const CANNOT: &str = "cannot take the shard over";
 
 /// What every shard's owner needs.
 #[derive(Clone)]
@@ -176,13 +184,18 @@ async fn take_over(number: u32, deps: &Deps) -> anyhow::Result<Taken> {
         .writer(&deps.stream, number, &deps.owner, deps.lease);
     deps.broker.declare().await?;
     let mut consumer = deps.broker.consume(number, deps.settings.prefetch).await?;
-    let mut look = tokio::time::interval(deps.lease / 4);
-    let first = loop {
+    let mut look = ticks(deps.lease / 4);
+    let (first, loaded) = loop {
         tokio::select! {
-            delivery = consumer.next() => break Some(delivery?),
+            delivery = consumer.next() => {
+                let delivery = delivery?;
+                break (Some(delivery), writer.raise_epoch().await.context(CANNOT)?);
+            }
             _ = look.tick() => {
-                if writer.lease_free().await? {
-                    break None;
+                if writer.lease_free().await?
+                    && let Some(loaded) = writer.raise_epoch_if_free().await.context(CANNOT)?
+                {
+                    break (None, loaded);
                 }
                 deps.board.update(number, |shard| {
                     shard.role = Role::Standby;
@@ -191,16 +204,19 @@ async fn take_over(number: u32, deps: &Deps) -> anyhow::Result<Taken> {
             }
         }
     };
-    let loaded = writer
-        .raise_epoch()
-        .await
-        .context("cannot take the shard over")?;
     Ok(Taken {
         consumer,
         writer,
         loaded,
         first,
     })
+}
+
+/// Ticks that are not made up for when they were missed.
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 #[cfg(test)]

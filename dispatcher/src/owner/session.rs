@@ -6,10 +6,10 @@ use anyhow::Context;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::tasks::{self, Event, Request};
-use super::{Deps, Taken};
+use super::{Deps, Taken, ticks};
 use crate::broker::{ChannelLost, Consumer, Delivery, QuarantineMessage};
 use crate::metrics::ShardLabel;
 use crate::plan::Reached;
@@ -57,6 +57,9 @@ pub(super) struct Session<'a> {
     _tasks: JoinSet<()>,
     last_tag: u64,
     acked_tag: u64,
+    /// From when on (monotonic ms) the broker has dropped every consumer that was silent when the
+    /// epoch was raised.
+    dropped_ms: Option<u64>,
 }
 
 impl<'a> Session<'a> {
@@ -67,12 +70,15 @@ impl<'a> Session<'a> {
         stop: watch::Receiver<bool>,
     ) -> anyhow::Result<Self> {
         let epoch = taken.loaded.epoch;
+        let now = deps.clock.now();
+        let limit = taken.consumer.silence_limit();
+        let dropped_ms = limit.map(|limit| now.mono_ms + limit.as_millis() as u64);
         let shard = Shard::open(
             number,
             deps.stream.clone(),
             deps.settings.clone(),
             taken.loaded,
-            deps.clock.now(),
+            now,
         )
         .context("the shard's ledger cannot be read")?;
         let (event, events) = unbounded_channel();
@@ -111,6 +117,7 @@ impl<'a> Session<'a> {
             _tasks: tasks,
             last_tag: 0,
             acked_tag: 0,
+            dropped_ms,
         })
     }
 
@@ -118,10 +125,11 @@ impl<'a> Session<'a> {
     /// the commit in flight is awaited, since only what it settled may not come again.
     pub async fn run(mut self) -> anyhow::Result<End> {
         let end = self.drive().await;
-        if matches!(end, Ok(End::Drained)) {
-            self.request(Request::ReleaseLease);
+        let closed = self.consumer.close().await;
+        // Who takes a released shard over need not wait for anybody's consumer to be dropped.
+        if matches!(end, Ok(End::Drained)) && closed && self.shard.is_alone() {
+            let _ = self.store.send(Request::ReleaseLease);
         }
-        self.consumer.close().await;
         drop(self.store);
         let last = async { while self.store_task.join_next().await.is_some() {} };
         // Beyond that it is the fence that keeps a late commit out.
@@ -132,7 +140,6 @@ impl<'a> Session<'a> {
     async fn drive(&mut self) -> anyhow::Result<End> {
         let mut depth = ticks(DEPTH_TICK);
         let mut others = ticks(OTHERS_TICK);
-        let mut lease = ticks(self.deps.lease / 4);
         let mut look_at = 0;
         if let Some(first) = self.first.take() {
             self.take_deliveries(first).await?;
@@ -165,7 +172,6 @@ impl<'a> Session<'a> {
                     self.shard.advance(self.deps.clock.now(), false);
                 }
                 _ = depth.tick() => self.look_at_queue().await?,
-                _ = lease.tick() => self.request(Request::RenewLease),
                 _ = others.tick() => {
                     if self.shard.all_idle(self.deps.clock.now()) {
                         self.request(Request::OthersReached);
@@ -198,6 +204,9 @@ impl<'a> Session<'a> {
     async fn look_at_queue(&mut self) -> anyhow::Result<()> {
         // The answer speaks of this moment: what was published after it may be on its way.
         let asked = self.deps.clock.now();
+        if self.dropped_ms.take_if(|at| *at <= asked.mono_ms).is_some() {
+            self.shard.earlier_consumers_gone();
+        }
         let ready = self.consumer.ready_count().await?;
         let shard = ShardLabel { shard: self.number };
         self.deps
@@ -311,12 +320,6 @@ impl<'a> Session<'a> {
 async fn next_after(consumer: &mut Consumer, at: Instant) -> Result<Delivery, ChannelLost> {
     sleep_until(at).await;
     consumer.next().await
-}
-
-fn ticks(period: Duration) -> Interval {
-    let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
 }
 
 async fn stopping(stop: &mut watch::Receiver<bool>) {

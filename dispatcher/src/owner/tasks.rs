@@ -20,7 +20,6 @@ pub(super) enum Request {
     Commit(Box<CommitPlan>),
     LoadSources(Vec<Arc<str>>),
     FindOutcomes(Vec<(Arc<str>, u64)>),
-    RenewLease,
     OthersReached,
     /// The shard is drained: others need not wait for the lease.
     ReleaseLease,
@@ -41,7 +40,8 @@ pub(super) enum Event {
     Fault(anyhow::Error),
 }
 
-/// Carries out store calls in order. Ends with the channel, or with the first fault.
+/// Carries out store calls in order, and extends the lease on its own timer: the session may wait for
+/// a broker that is slow to answer. Ends with the channel, or with the first fault.
 pub(super) async fn store(
     mut writer: Writer,
     epoch: u64,
@@ -50,7 +50,22 @@ pub(super) async fn store(
     events: UnboundedSender<Event>,
 ) {
     let lost = |error: StoreError| fault(&deps, error.into());
-    while let Some(request) = requests.recv().await {
+    let mut renewal = super::ticks(deps.lease / 4);
+    loop {
+        let request = tokio::select! {
+            request = requests.recv() => request,
+            _ = renewal.tick() => {
+                let event = match writer.renew_lease(epoch).await {
+                    Ok(true) => continue,
+                    Ok(false) => Event::Superseded,
+                    Err(error) => lost(error),
+                };
+                // The session is over if nobody listens, as it is with this event.
+                let _ = events.send(event);
+                return;
+            }
+        };
+        let Some(request) = request else { return };
         let event = match request {
             Request::Commit(plan) => commit(&mut writer, &plan, &deps).await,
             Request::LoadSources(names) => match writer.load_sources(&names).await {
@@ -61,19 +76,16 @@ pub(super) async fn store(
                 Ok(found) => Event::OutcomesFound(found),
                 Err(error) => lost(error),
             },
-            Request::RenewLease => match writer.renew_lease(epoch).await {
-                Ok(true) => continue,
-                Ok(false) => Event::Superseded,
-                Err(error) => lost(error),
-            },
             Request::OthersReached => match writer.others_reached().await {
                 Ok(reached) => Event::OthersReached(reached),
                 Err(error) => lost(error),
             },
-            Request::ReleaseLease => match writer.release_lease(epoch).await {
-                Ok(()) => continue,
-                Err(error) => lost(error),
-            },
+            Request::ReleaseLease => {
+                if let Err(error) = writer.release_lease(epoch).await {
+                    warn!("the lease was not given up, so others wait for its end: {error}");
+                }
+                return;
+            }
         };
         let ends = matches!(event, Event::Superseded | Event::Fault(_));
         // The session is over if nobody listens.

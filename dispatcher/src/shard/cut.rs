@@ -5,16 +5,23 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use windlass_functions::partial::Partial;
 use windlass_functions::time::Now;
+use windlass_functions::tuple::Tuples;
 use windlass_functions::window;
 
 use super::slice::{Cut, SharedBatch, Slice};
 use super::{Action, Answer, ChunkId, Shard, Work};
 use crate::plan::{CommitPlan, OutcomeKind, RowDelta, SourceDelta, Tallies};
 
+/// Most emptied batches kept: what four slices of four windows use.
+const SPARE: usize = 16;
+
 impl Shard {
     /// Cuts the open slice if it is due. `waiting` says that more deliveries are at hand, so that
     /// a cut for the sake of closing windows may wait a little and take more with it.
     pub fn advance(&mut self, now: Now, waiting: bool) {
+        if self.pending.is_none() {
+            self.tend_sources(now);
+        }
         self.watermark.advance();
         self.stamp_passed(now);
         if self.pending.is_none()
@@ -190,7 +197,7 @@ impl Shard {
     fn quarantine_poisoned(
         &mut self,
         index: usize,
-        tuples: &windlass_functions::tuple::Tuples,
+        tuples: &Tuples,
         poisoned: Vec<(usize, String)>,
     ) {
         let Some(shared) = self.flight[index]
@@ -291,12 +298,29 @@ impl Shard {
             for &number in &slice.touched {
                 self.source(number).in_flight -= 1;
             }
+            for batch in slice
+                .cut
+                .into_iter()
+                .flat_map(|cut| cut.batches.into_values())
+            {
+                self.keep_for_reuse(batch.tuples);
+            }
         }
         if let Some(tag) = last_tag {
             self.undurable.push_back((self.commit_no, tag));
             self.actions.push_back(Action::AwaitDurable(self.commit_no));
         }
         self.commit_what_is_ready();
+    }
+
+    fn keep_for_reuse(&mut self, tuples: Arc<Tuples>) {
+        // A worker that has not been told yet that it lost may still read them.
+        if self.spare.len() < SPARE
+            && let Ok(mut tuples) = Arc::try_unwrap(tuples)
+        {
+            tuples.clear();
+            self.spare.push(tuples);
+        }
     }
 
     /// Commit `commit_no`, and with it all before it, is as durable as was asked for.

@@ -1,15 +1,17 @@
 //! From a delivery to rows in the open slice: decode, recognise what was settled before, judge
 //! lateness, split by window.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::Arc;
 
 use windlass_functions::decode::{self, BadRow};
-use windlass_functions::ledger::DamagedBlock;
+use windlass_functions::ledger::{DamagedBlock, Insert};
 use windlass_functions::time::Now;
 use windlass_functions::tuple::Tuples;
 use windlass_functions::window;
 
+use super::sources::TOUCH_BYTES;
 use super::{Action, Delivery, Pending, Shard};
 use crate::plan::{OutcomeKind, SourceRecord};
 
@@ -17,6 +19,7 @@ impl Shard {
     /// Takes in one delivery. Must be called in the order of tags, and only while
     /// [`Shard::wants_deliveries`].
     pub fn deliver(&mut self, now: Now, delivery: Delivery) {
+        self.alone = true;
         if delivery.redelivered {
             self.open.tallies.redeliveries += 1;
         } else {
@@ -42,6 +45,7 @@ impl Shard {
                     outcomes: Default::default(),
                     uncommitted: Default::default(),
                     looked_up: false,
+                    copy_id: OnceCell::new(),
                 });
                 self.resume(now);
             }
@@ -197,17 +201,18 @@ impl Shard {
     fn take_run(&mut self, number: usize, tuples: &Tuples, rows: Range<usize>, pending: &Pending) {
         if !pending.delivery.replay {
             let (first, len) = (tuples.seq[rows.start], rows.len() as u64);
-            if self.source(number).settled.insert_run(first, len) {
+            if self.source(number).settled.insert_run(first, len) == Insert::Fresh {
                 self.take_fresh(number, tuples, rows);
                 return;
             }
         }
         for row in rows {
             let seq = tuples.seq[row];
-            if self.source(number).settled.insert(seq) {
-                self.take_fresh(number, tuples, row..row + 1);
-            } else if !self.take_replayed(number, tuples, row, pending) {
-                self.open.tallies.duplicates += 1;
+            match self.source(number).settled.insert(seq) {
+                Insert::Fresh => self.take_fresh(number, tuples, row..row + 1),
+                Insert::Scattered => self.refuse_scattered(number, tuples, row),
+                Insert::Known if self.take_replayed(number, tuples, row, pending) => {}
+                Insert::Known => self.open.tallies.duplicates += 1,
             }
         }
     }
@@ -215,6 +220,7 @@ impl Shard {
     pub(super) fn touch(&mut self, number: usize) -> &mut super::Counts {
         if self.source(number).open.is_none() {
             self.open.touched.push(number);
+            self.hold(TOUCH_BYTES);
         }
         self.source(number).open.get_or_insert_default()
     }
@@ -271,7 +277,7 @@ impl Shard {
                         self.open_ends.insert(end);
                     }
                     self.last_end = self.last_end.max(Some(end));
-                    entry.insert(Tuples::default())
+                    entry.insert(self.spare.pop().unwrap_or_default())
                 }
             };
             batch.extend_from(tuples, from..from + len);

@@ -22,11 +22,13 @@ mod intake;
 mod quarantine;
 mod replay;
 mod slice;
+mod sources;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use windlass_functions::ledger::{DamagedBlock, Settled};
 use windlass_functions::partial::Partials;
 use windlass_functions::stream::Stream;
@@ -36,7 +38,7 @@ use windlass_functions::watermark::{SourceNumber, Times, Watermark};
 use windlass_functions::window::WindowStart;
 
 use crate::broker::QuarantineMessage;
-use crate::plan::{CommitPlan, Loaded, OutcomeKind, Reached, SourceRecord};
+use crate::plan::{CommitPlan, Loaded, OutcomeKind, Reached};
 use slice::Slice;
 
 /// How a shard cuts and how much it may hold.
@@ -58,6 +60,8 @@ pub struct Settings {
     pub chunk_rows: usize,
     /// A source idle for this long leaves memory; its ledger stays in the database.
     pub source_ttl_ms: u64,
+    /// Most sources in memory: beyond it those silent for longest are not waited for.
+    pub max_sources: usize,
 }
 
 impl Default for Settings {
@@ -71,6 +75,7 @@ impl Default for Settings {
             budget_bytes: 64 << 20,
             chunk_rows: 64 << 10,
             source_ttl_ms: 3_600_000,
+            max_sources: 65_536,
         }
     }
 }
@@ -181,6 +186,8 @@ struct Pending {
     /// For a replay: those of its rows whose fate was not committed when it was asked for.
     uncommitted: HashMap<(Arc<str>, u64), OutcomeKind>,
     looked_up: bool,
+    /// What copies of the message are named by, once one is needed.
+    copy_id: OnceCell<String>,
 }
 
 /// See the module's documentation.
@@ -197,6 +204,10 @@ pub struct Shard {
     cut_final_before: Option<i64>,
     sources: Vec<Option<Source>>,
     by_name: HashMap<Arc<str>, usize>,
+    /// Places in `sources` that are free.
+    free_sources: Vec<usize>,
+    /// When the sources were last looked through.
+    tended_ms: u64,
     /// Ends of windows with data that no cut has closed yet.
     open_ends: BTreeSet<i64>,
     /// Those that the watermark has passed since the last cut, and when (monotonic ms).
@@ -205,6 +216,9 @@ pub struct Shard {
     last_end: Option<i64>,
     /// The tuples of the delivery at hand.
     scratch: Tuples,
+    /// Columns of committed batches, emptied, to be filled again: fresh memory costs a page fault
+    /// every 4 KiB. Given back when the queue is empty.
+    spare: Vec<Tuples>,
     pending: Option<Pending>,
     open: Slice,
     flight: VecDeque<Slice>,
@@ -217,6 +231,8 @@ pub struct Shard {
     last_cut_ms: u64,
     bytes: usize,
     draining: bool,
+    /// No earlier consumer can hold deliveries any more: an empty queue means silence.
+    alone: bool,
     /// The watermark rose to follow other shards and has not been cut since.
     following: bool,
     actions: VecDeque<Action>,
@@ -251,10 +267,13 @@ impl Shard {
             cut_final_before: loaded.final_before,
             sources: Vec::new(),
             by_name: HashMap::new(),
+            free_sources: Vec::new(),
+            tended_ms: now.mono_ms,
             open_ends: loaded.open_ends.into_iter().collect(),
             passed: Vec::new(),
             last_end: loaded.last_end,
             scratch: Tuples::default(),
+            spare: Vec::new(),
             pending: None,
             open: Slice::new(0),
             flight: VecDeque::new(),
@@ -264,6 +283,7 @@ impl Shard {
             last_cut_ms: now.mono_ms,
             bytes: 0,
             draining: false,
+            alone: loaded.released,
             following: false,
             actions: VecDeque::new(),
         };
@@ -271,46 +291,6 @@ impl Shard {
             shard.add_source(&record.source.clone(), Some(record), now)?;
         }
         Ok(shard)
-    }
-
-    fn add_source(
-        &mut self,
-        name: &Arc<str>,
-        record: Option<SourceRecord>,
-        now: Now,
-    ) -> Result<(), DamagedBlock> {
-        let source = match record {
-            Some(record) => Source {
-                name: Arc::clone(name),
-                home: record.shard,
-                unclaimed: false,
-                settled: Settled::restore(record.low, &record.blocks)?,
-                clock: self.watermark.add_known(
-                    record.max_ts,
-                    record.active && record.shard == self.number,
-                    now.mono_ms,
-                ),
-                in_flight: 0,
-                open: None,
-            },
-            None => Source {
-                name: Arc::clone(name),
-                home: self.number,
-                unclaimed: true,
-                settled: Settled::new(),
-                clock: self.watermark.add(),
-                in_flight: 0,
-                open: None,
-            },
-        };
-        let free = self.sources.iter().position(Option::is_none);
-        let number = free.unwrap_or_else(|| {
-            self.sources.push(None);
-            self.sources.len() - 1
-        });
-        self.by_name.insert(Arc::clone(name), number);
-        self.sources[number] = Some(source);
-        Ok(())
     }
 
     fn source(&mut self, number: usize) -> &mut Source {
@@ -346,26 +326,42 @@ impl Shard {
         oldest.into_iter().chain(closing).min()
     }
 
+    /// The broker has dropped every earlier consumer that fell silent before the epoch was raised, and
+    /// has returned what it held: the shell says so when that much time has passed. A first delivery
+    /// on this channel says the same sooner, because a queue has one active consumer.
+    pub fn earlier_consumers_gone(&mut self) {
+        self.alone = true;
+    }
+
+    /// Whether no earlier consumer can hold deliveries.
+    pub fn is_alone(&self) -> bool {
+        self.alone
+    }
+
     /// The queue was seen empty and every delivery sent before that has been handed in.
     ///
-    /// That proves silence only if this shard's channel was open and its consumer the active one:
-    /// what an earlier consumer holds unacknowledged will come again. `now` is the time at which
-    /// the question was asked, because what came after it may be on its way.
+    /// That proves silence only once this consumer [is alone](Shard::is_alone): a frozen owner's
+    /// consumer holds what the broker sent ahead to it, the queue looks empty, and all of that will
+    /// come again. Until then nothing happens here. `now` is the time at which the question was
+    /// asked, because what came after it may be on its way.
     pub fn queue_empty(&mut self, now: Now) {
-        if self.pending.is_some() {
+        if self.pending.is_some() || !self.alone {
             return;
         }
         let last_end = self.last_end;
-        for clock in self.watermark.queue_empty(now.mono_ms, last_end) {
-            let number = self
-                .sources
-                .iter()
-                .position(|source| source.as_ref().is_some_and(|s| s.clock == clock));
-            if let Some(number) = number {
+        let idle = self.watermark.queue_empty(now.mono_ms, last_end);
+        if !idle.is_empty() {
+            let idle: HashSet<SourceNumber> = idle.into_iter().collect();
+            let sources = self.sources.iter().enumerate();
+            let numbers: Vec<usize> = sources
+                .filter(|(_, source)| source.as_ref().is_some_and(|s| idle.contains(&s.clock)))
+                .map(|(number, _)| number)
+                .collect();
+            for number in numbers {
                 self.touch(number);
             }
         }
-        self.forget_idle_sources(now);
+        self.spare = Vec::new();
         self.advance(now, false);
     }
 
@@ -386,28 +382,7 @@ impl Shard {
     /// Whether no source is active, nor about to be: then the shell asks for
     /// [`Shard::others_reached`].
     pub fn all_idle(&self, now: Now) -> bool {
-        self.pending.is_none() && self.watermark.all_idle(now.mono_ms)
-    }
-
-    fn forget_idle_sources(&mut self, now: Now) {
-        for number in 0..self.sources.len() {
-            let Some(source) = &self.sources[number] else {
-                continue;
-            };
-            let idle_ms = now
-                .mono_ms
-                .saturating_sub(self.watermark.spoke_ms(source.clock));
-            if source.in_flight == 0
-                && source.open.is_none()
-                && !source.unclaimed
-                && !self.watermark.is_active(source.clock)
-                && idle_ms > self.settings.source_ttl_ms
-            {
-                self.watermark.remove(source.clock);
-                self.by_name.remove(&source.name);
-                self.sources[number] = None;
-            }
-        }
+        self.alone && self.pending.is_none() && self.watermark.all_idle(now.mono_ms)
     }
 
     /// Takes no more deliveries, cuts what it holds, and lets what is in flight finish.

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use windlass_functions::decode::BadRow;
+use windlass_functions::ledger::{Insert, MAX_RAGGED_BLOCKS};
 use windlass_functions::tuple::Tuples;
 use windlass_functions::window;
 
@@ -72,6 +74,26 @@ impl Shard {
         (outcome, message)
     }
 
+    /// A tuple that the ledger has no room for, because its source does not number its tuples, is not
+    /// settled: like one without a seq it goes to quarantine for somebody to mend.
+    pub(super) fn refuse_scattered(&mut self, number: usize, tuples: &Tuples, row: usize) {
+        let key = Arc::clone(self.open.dictionaries.keys.text(tuples.key[row]));
+        let source = Arc::clone(&self.source(number).name);
+        let (seq, ts, amount) = (tuples.seq[row], tuples.ts[row], tuples.amount[row]);
+        let body = self.stream.tuple_json(&source, seq, ts, &key, amount);
+        self.open.tallies.undecodable += 1;
+        self.hold(OUTCOME_BYTES + body.len());
+        self.open.quarantine.push(QuarantineMessage {
+            id: fitting(format!("undecodable:{source}:{seq}")),
+            content_type: Some("application/json".to_owned()),
+            outcome: "undecodable",
+            reason: scattered(&source, seq),
+            identity: None,
+            shard: self.number,
+            body: body.into(),
+        });
+    }
+
     pub(super) fn take_bad_rows(&mut self, pending: &Pending) {
         for bad in &pending.bad {
             let Some((name, seq)) = &bad.identity else {
@@ -85,13 +107,22 @@ impl Shard {
                 self.quarantine_row(pending, bad, "misrouted", None);
                 continue;
             }
-            if !self.source(number).settled.insert(*seq) {
-                self.open.tallies.duplicates += 1;
-                // A replay's only copy is the one at hand; an ordinary duplicate's first copy is safe.
-                if pending.delivery.replay {
-                    self.quarantine_row(pending, bad, "quarantined", bad.identity.clone());
+            match self.source(number).settled.insert(*seq) {
+                Insert::Fresh => {}
+                Insert::Known => {
+                    self.open.tallies.duplicates += 1;
+                    // A replay's only copy is the one at hand; an ordinary duplicate's first copy is
+                    // safe.
+                    if pending.delivery.replay {
+                        self.quarantine_row(pending, bad, "quarantined", bad.identity.clone());
+                    }
+                    continue;
                 }
-                continue;
+                Insert::Scattered => {
+                    self.open.tallies.undecodable += 1;
+                    self.quarantine_row(pending, bad, "undecodable", None);
+                    continue;
+                }
             }
             self.touch(number).quarantined += 1;
             let quarantine_id =
@@ -117,7 +148,12 @@ impl Shard {
     ) -> String {
         let id = fitting(match &identity {
             Some((source, seq)) => format!("{outcome}:{source}:{seq}"),
-            None => format!("{}.{}", self.message_copy_id(&pending.delivery), bad.row),
+            None => {
+                let message = pending
+                    .copy_id
+                    .get_or_init(|| self.copy_id(&pending.delivery));
+                format!("{message}.{}", bad.row)
+            }
         });
         self.hold(OUTCOME_BYTES + bad.body.len() + bad.reason.len());
         self.open.quarantine.push(QuarantineMessage {
@@ -138,7 +174,7 @@ impl Shard {
         outcome: &'static str,
         reason: String,
     ) {
-        let id = self.message_copy_id(delivery);
+        let id = fitting(self.copy_id(delivery));
         self.hold(OUTCOME_BYTES + delivery.body.len() + reason.len());
         self.open.quarantine.push(QuarantineMessage {
             id,
@@ -151,16 +187,36 @@ impl Shard {
         });
     }
 
-    /// A name for the copy of a message that has no identity of its own.
-    fn message_copy_id(&self, delivery: &Delivery) -> String {
-        delivery.message_id.clone().unwrap_or_else(|| {
-            let copy = self.open.quarantine.len();
-            format!(
-                "{}.{}:{}:{}:{copy}",
-                self.stream.name, self.number, self.epoch, self.open.no
-            )
-        })
+    /// A name for the copy of a message that has no identity of its own: the same whenever the message
+    /// comes again, and another for another body, also where producers use one message id for all.
+    fn copy_id(&self, delivery: &Delivery) -> String {
+        let sum = checksum(delivery);
+        match &delivery.message_id {
+            // A copy that was replayed comes with the name it has.
+            Some(id) if id.ends_with(&sum) => id.clone(),
+            Some(id) => format!("{id}:{sum}"),
+            None => format!("{}.{}:{sum}", self.stream.name, self.number),
+        }
     }
+}
+
+/// The first 128 bits of SHA-256 over content type and body, in hexadecimal.
+fn checksum(delivery: &Delivery) -> String {
+    let mut sum = Sha256::new();
+    sum.update(delivery.content_type.as_deref().unwrap_or_default());
+    sum.update([0]);
+    sum.update(&delivery.body);
+    let digest = sum.finalize();
+    let bytes = digest.iter().take(16);
+    bytes.map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn scattered(source: &str, seq: u64) -> String {
+    format!(
+        "seq is not gap-free: {seq} of source {source:?} is far from the others, and those have holes in \
+         {MAX_RAGGED_BLOCKS} blocks of 65,536 already; have the source number its tuples 1, 2, 3, … \
+         (under a new name, since this one's ledger is full), then publish this one so"
+    )
 }
 
 /// A copy's name within what AMQP takes. Of one too long, the end gives way to a checksum of all of it,

@@ -21,7 +21,7 @@ pub struct Audit {
     pub duplicates: u64,
     /// Messages that the broker marked as redelivered.
     pub redeliveries: u64,
-    /// Messages or rows with no legible (source, seq).
+    /// Messages or rows with no legible (source, seq), or with a seq that is no number in a row.
     pub undecodable: u64,
     /// Tuples that came to a shard that is not their source's home.
     pub misrouted: u64,

@@ -121,7 +121,8 @@ impl Prepared {
             ));
         }
         let dialect = conn.dialect();
-        let text = Statements::new(dialect, conn.packet(), &writer.stream, writer.shard)?;
+        let packet = conn.packet();
+        let text = Statements::new(dialect, packet, &writer.stream, writer.shard, writer.lease)?;
         let mut body = text.results(plan)?;
         body.extend(text.totals(plan)?);
         body.extend(text.sources(plan.sources.iter().filter(|source| !source.new), false));

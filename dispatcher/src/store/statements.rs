@@ -1,5 +1,7 @@
 //! A [`CommitPlan`] as statements.
 
+use std::time::Duration;
+
 use anyhow::anyhow;
 use windlass_functions::partial::Partial;
 use windlass_functions::stream::Stream;
@@ -22,6 +24,7 @@ pub(super) struct Statements {
     /// The stream's and query's names, as values.
     stream: String,
     shard: u32,
+    lease: Duration,
     /// Hundredths in a minor unit.
     unit: i128,
 }
@@ -32,6 +35,7 @@ impl Statements {
         limit: usize,
         stream: &Stream,
         shard: u32,
+        lease: Duration,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             dialect,
@@ -43,16 +47,19 @@ impl Statements {
                 dialect.text(&stream.query)
             ),
             shard,
+            lease,
             unit: hundredths_a_unit(stream.scale)
                 .ok_or_else(|| anyhow!("expected scale 0, 1 or 2, got {}", stream.scale))?,
         })
     }
 
-    /// The UPDATE that matches one row only if the shard is still this owner's.
+    /// The UPDATE that matches one row only if the shard is still this owner's. It extends the lease,
+    /// which the owner cannot do otherwise while its commit is on its way.
     pub fn fence(&self, plan: &CommitPlan) -> anyhow::Result<String> {
         let mut set = format!(
-            "commit_no = commit_no + 1, seen_at = {}",
-            self.dialect.now()
+            "commit_no = commit_no + 1, seen_at = {}, lease_until = {}",
+            self.dialect.now(),
+            self.dialect.now_plus(self.lease.as_millis())
         );
         for (column, value) in [
             ("watermark", plan.watermark),

@@ -26,7 +26,7 @@ pub struct Writer {
     pub(super) stream: Stream,
     pub(super) shard: u32,
     owner: String,
-    lease: Duration,
+    pub(super) lease: Duration,
 }
 
 impl Writer {
@@ -54,13 +54,29 @@ impl Writer {
     /// If the database does not answer, or a frozen owner still holds the shard's row locked after
     /// the lease, by which time its server session should have been ended.
     pub async fn raise_epoch(&mut self) -> Result<Loaded, StoreError> {
+        match self.raise(Claim::Certain).await? {
+            Some(loaded) => Ok(loaded),
+            None => Err(DbError::Answer("an UPDATE that matched no row it found".into()).into()),
+        }
+    }
+
+    /// The same, but only if nobody's lease covers the shard when the row is ours to change: an owner
+    /// whose slow commit held the row has then extended its lease, and `None` is returned.
+    ///
+    /// # Errors
+    /// As [`Writer::raise_epoch`].
+    pub async fn raise_epoch_if_free(&mut self) -> Result<Option<Loaded>, StoreError> {
+        self.raise(Claim::IfFree).await
+    }
+
+    async fn raise(&mut self, claim: Claim) -> Result<Option<Loaded>, StoreError> {
         self.connect().await?;
         // Each attempt waits LOCK_TIMEOUT for the row; a frozen owner's lock goes with its lease.
         let attempts = 2 + self.lease.as_secs() / LOCK_TIMEOUT.as_secs();
         let mut attempt = 0;
         let mut loaded = loop {
             attempt += 1;
-            match self.try_raise().await {
+            match self.try_raise(claim).await {
                 Err(RaiseError::Db(error)) if error.is_contention() && attempt < attempts => {}
                 Err(RaiseError::Db(error)) if error.is_contention() => {
                     return Err(StoreError::Busy(format!(
@@ -78,37 +94,50 @@ impl Writer {
                         self.shard, self.stream.name
                     )));
                 }
-                Ok(loaded) => break loaded,
+                Ok(Some(loaded)) => break loaded,
+                Ok(None) => return Ok(None),
             }
         };
         loaded.open_ends = self.open_ends(loaded.watermark).await?;
         loaded.active_sources = self.active_sources().await?;
-        Ok(loaded)
+        Ok(Some(loaded))
     }
 
-    async fn try_raise(&mut self) -> Result<Loaded, RaiseError> {
+    /// `None` if the shard is not free and had to be.
+    async fn try_raise(&mut self, claim: Claim) -> Result<Option<Loaded>, RaiseError> {
         let shard = self.shard_key();
         let (owner, lease, window) = (self.owner.clone(), self.lease, self.stream.window_ms);
         let conn = self.conn()?;
         let dialect = conn.dialect();
+        let now = dialect.now();
+        let if_free = match claim {
+            Claim::Certain => String::new(),
+            // Part of the UPDATE, so that it is judged anew after a wait for the row's lock.
+            Claim::IfFree => format!(" AND (lease_until IS NULL OR lease_until <= {now})"),
+        };
         let update = format!(
-            "UPDATE shards SET epoch = epoch + 1, owner = {}, lease_until = {}, seen_at = {} WHERE {shard}",
+            "UPDATE shards SET epoch = epoch + 1, owner = {}, seen_at = {now} WHERE {shard}{if_free}",
             dialect.text(&owner),
-            dialect.now_plus(lease.as_millis()),
-            dialect.now(),
         );
         let raised = async {
-            conn.begin_with(&update).await?;
-            // Still inside: this reads the epoch that is ours, not one raised since.
+            let taken = conn.begin_with(&update).await? == 1;
+            // Still inside: this reads the epoch that is ours, not one raised since, and the lease
+            // as the last owner left it.
             let read = format!(
-                "SELECT epoch, commit_no, watermark, final_before, last_window FROM shards WHERE {shard}"
+                "SELECT epoch, commit_no, watermark, final_before, last_window, \
+                 CASE WHEN lease_until IS NULL THEN 1 ELSE 0 END FROM shards WHERE {shard}"
             );
             let rows = conn.rows(&read).await?;
+            if taken {
+                let until = dialect.now_plus(lease.as_millis());
+                let lease = format!("UPDATE shards SET lease_until = {until} WHERE {shard}");
+                conn.execute(&lease).await?;
+            }
             conn.execute("COMMIT").await?;
-            Ok::<_, DbError>(rows)
+            Ok::<_, DbError>((taken, rows))
         };
-        let rows = match raised.await {
-            Ok(rows) => rows,
+        let (taken, rows) = match raised.await {
+            Ok(raised) => raised,
             Err(error) => {
                 if error.is_contention() {
                     conn.rollback().await;
@@ -119,14 +148,18 @@ impl Writer {
             }
         };
         let row = rows.first().ok_or(RaiseError::Missing)?;
-        Ok(Loaded {
+        if !taken {
+            return Ok(None);
+        }
+        Ok(Some(Loaded {
             epoch: row.u64(0)?,
             commit_no: row.u64(1)?,
             watermark: row.opt_time(2)?,
             final_before: row.opt_time(3)?,
             last_end: row.opt_time(4)?.map(|start| start.saturating_add(window)),
+            released: row.i64(5)? == 1,
             ..Loaded::default()
-        })
+        }))
     }
 
     /// Whether nobody's lease covers the shard, by the database's clock.
@@ -238,7 +271,9 @@ impl Writer {
         })
     }
 
-    /// Gives the lease up, so that another owner need not wait for its end.
+    /// Gives the lease up, so that another owner need not wait for its end. It also tells the next
+    /// owner that no consumer is left that could hold deliveries: so only when ours is closed, and no
+    /// earlier one can be.
     ///
     /// # Errors
     /// If the connection is lost; then the lease ends by itself.
@@ -342,6 +377,15 @@ impl Writer {
     fn shard_key(&self) -> String {
         format!("{} AND shard = {}", self.stream_key(), self.shard)
     }
+}
+
+/// On what ground a shard is claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// The broker has given its deliveries to us.
+    Certain,
+    /// Nobody's lease seemed to cover it.
+    IfFree,
 }
 
 enum RaiseError {

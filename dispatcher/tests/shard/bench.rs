@@ -42,7 +42,11 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(settings: Settings) -> Self {
-        Self::load(settings, Loaded::default())
+        let loaded = Loaded {
+            released: true,
+            ..Loaded::default()
+        };
+        Self::load(settings, loaded)
     }
 
     pub fn load(settings: Settings, loaded: Loaded) -> Self {
@@ -86,12 +90,27 @@ impl Bench {
             String::from_utf8(json).expect("JSON is UTF-8")
         });
         let body = format!("[{}]", rows.collect::<Vec<_>>().join(","));
+        self.hand_in_body(body, None, replay, waiting)
+    }
+
+    /// Hands in a message as it is.
+    pub fn deliver_body(&mut self, body: &str, message_id: Option<&str>) -> u64 {
+        self.hand_in_body(body.to_owned(), message_id, false, false)
+    }
+
+    fn hand_in_body(
+        &mut self,
+        body: String,
+        message_id: Option<&str>,
+        replay: bool,
+        waiting: bool,
+    ) -> u64 {
         self.tag += 1;
         let delivery = Delivery {
             tag: self.tag,
             redelivered: false,
             content_type: Some("application/json".into()),
-            message_id: None,
+            message_id: message_id.map(str::to_owned),
             replay,
             body: body.into(),
         };

@@ -2,11 +2,13 @@
 
 mod bench;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bench::{BASE_MS, Bench, settings};
 use windlass_dispatcher::plan::{CommitPlan, Loaded, OutcomeKind, Reached, SourceRecord};
 use windlass_dispatcher::shard::Settings;
+use windlass_functions::ledger::MAX_RAGGED_BLOCKS;
 
 fn starts(bench: &Bench) -> Vec<i64> {
     let windows = bench.works.iter().map(|work| work.id.window - BASE_MS);
@@ -300,6 +302,123 @@ fn a_tuple_on_the_wrong_shard_is_quarantined_and_never_settled() {
     assert_eq!(bench.acks, [tag]);
 }
 
+/// A hundred sources, an order each, and the queue never empty.
+fn a_source_an_order(settings: Settings) -> Bench {
+    let mut bench = Bench::new(settings);
+    for n in 0..100 {
+        let source = format!("s{n}");
+        bench.deliver_amid_others(&[(&source, 1, 100 + n)]);
+        bench.pass(1_000);
+        bench.settle();
+    }
+    bench
+}
+
+#[test]
+fn a_source_an_order_does_not_fill_the_memory() {
+    let mut bench = a_source_an_order(Settings {
+        max_sources: 10,
+        ..settings()
+    });
+    let held = bench.shard.figures().sources;
+    assert!(held <= 12, "{held} sources are held");
+    bench.deliver(&[("s99", 1, 100)]);
+    bench.pass(1_000);
+    assert_eq!(bench.settle()[0].tallies.duplicates, 1, "still known");
+    assert_eq!(a_source_an_order(settings()).shard.figures().sources, 100);
+}
+
+#[test]
+fn an_idle_source_is_forgotten_although_the_queue_is_never_empty_again() {
+    let mut bench = Bench::new(Settings {
+        source_ttl_ms: 60_000,
+        ..settings()
+    });
+    bench.deliver(&[("a", 1, 100), ("b", 1, 100)]);
+    bench.pass(2_000);
+    bench.queue_empty();
+    bench.settle();
+    for seq in 2..80 {
+        bench.deliver_amid_others(&[("b", seq, 100)]);
+        bench.pass(1_000);
+        bench.settle();
+    }
+    assert_eq!(bench.shard.figures().sources, 1);
+}
+
+#[test]
+fn sources_are_charged_to_the_budget_while_a_slice_touches_them() {
+    let mut bench = Bench::new(settings());
+    let names: Vec<String> = (0..50).map(|n| format!("s{n}")).collect();
+    let rows: Vec<(&str, u64, i64)> = names.iter().map(|name| (&name[..], 1, 100)).collect();
+    bench.deliver(&rows);
+    let held = bench.shard.figures().bytes_held;
+    assert!(held >= 50 * 512, "{held} bytes are held");
+    bench.pass(1_000);
+    bench.settle();
+    assert_eq!(bench.shard.figures().bytes_held, 0);
+}
+
+#[test]
+fn a_copy_keeps_its_name_when_the_message_comes_again_and_shares_it_with_no_other_body() {
+    let names = |epoch: u64| {
+        let loaded = Loaded {
+            epoch,
+            ..Loaded::default()
+        };
+        let mut bench = Bench::load(settings(), loaded);
+        for _ in 0..epoch {
+            // So that its place in the slice differs.
+            bench.deliver_body("something else", None);
+        }
+        bench.pass(1_000);
+        bench.copies.clear();
+        for (body, id) in [
+            ("{", None),
+            ("{", Some("m")),
+            ("[", Some("m")),
+            ("[3, 4]", None),
+        ] {
+            bench.deliver_body(body, id);
+        }
+        bench.pass(1_000);
+        let copies = bench.copies.iter();
+        copies.map(|(_, copy)| copy.id.clone()).collect::<Vec<_>>()
+    };
+    let (once, again) = (names(1), names(2));
+    assert_eq!(once, again);
+    let distinct: BTreeSet<&String> = once.iter().collect();
+    assert_eq!((once.len(), distinct.len()), (5, 5), "{once:?}");
+
+    let mut bench = Bench::new(settings());
+    bench.deliver_body("[", Some(&once[2]));
+    bench.pass(1_000);
+    assert_eq!(bench.copies[0].1.id, once[2], "a copy that was replayed");
+}
+
+#[test]
+fn seqs_that_are_no_numbering_go_to_quarantine_unsettled_once_the_ledger_is_full() {
+    let mut bench = Bench::new(settings());
+    let most = MAX_RAGGED_BLOCKS as u64;
+    let seq = |n: u64| 1_700_000_000_000_000_000 + n * 1_000_000;
+    let rows = |ns: std::ops::Range<u64>| ns.map(|n| ("a", seq(n), 100)).collect::<Vec<_>>();
+    bench.deliver(&rows(0..most + 2));
+    bench.deliver(&[("b", 1, 100)]);
+    bench.pass(1_000);
+    let reason = &bench.copies[0].1.reason;
+    assert!(reason.starts_with("seq is not gap-free"), "{reason}");
+    let bodies: Vec<_> = bench.copies.iter().map(|(_, copy)| &copy.body).collect();
+    assert_eq!(bodies.len(), 2);
+    assert!(String::from_utf8_lossy(bodies[1]).contains(&seq(most + 1).to_string()));
+    let plan = &bench.settle()[0];
+    let of = |name: &str| plan.sources.iter().find(|delta| &*delta.source == name);
+    let (a, b) = (of("a").expect("a"), of("b").expect("b"));
+    assert_eq!((a.counted, a.late, a.quarantined), (most as i64, 0, 0));
+    assert_eq!((a.blocks.len() as u64, b.counted), (most, 1));
+    assert_eq!((plan.tallies.undecodable, plan.outcomes.len()), (2, 0));
+    assert!(bench.shard.is_drained());
+}
+
 #[test]
 fn a_source_heard_through_duplicates_alone_is_waited_for_after_a_takeover() {
     let mut bench = Bench::new(settings());
@@ -329,8 +448,8 @@ fn after_a_takeover_nothing_closes_until_returned_tuples_have_come_again() {
     assert_eq!(bench.settle()[0].watermark, Some(BASE_MS + 4_500));
 }
 
-#[test]
-fn windows_left_open_by_an_earlier_owner_close_in_silence() {
+/// A shard as an earlier owner left it, with a window open and a source that spoke.
+fn left_open(released: bool) -> Bench {
     let loaded = Loaded {
         epoch: 2,
         watermark: Some(BASE_MS + 500),
@@ -338,10 +457,46 @@ fn windows_left_open_by_an_earlier_owner_close_in_silence() {
         open_ends: vec![BASE_MS + 1_000],
         last_end: Some(BASE_MS + 1_000),
         active_sources: vec![known("a", 0, true)],
+        released,
         ..Loaded::default()
     };
-    let mut bench = Bench::load(settings(), loaded);
+    Bench::load(settings(), loaded)
+}
+
+#[test]
+fn windows_left_open_by_an_earlier_owner_close_in_silence() {
+    let mut bench = left_open(true);
     bench.pass(2_000);
+    bench.queue_empty();
+    assert_eq!(bench.settle()[0].watermark, Some(BASE_MS + 1_000));
+}
+
+#[test]
+fn a_queue_that_looks_empty_is_no_silence_while_an_earlier_consumer_may_hold_deliveries() {
+    let mut bench = left_open(false);
+    bench.pass(20_000);
+    bench.queue_empty();
+    let reached = Reached {
+        watermark: Some(BASE_MS + 5_000),
+        final_before: Some(BASE_MS + 3_000),
+    };
+    bench.shard.others_reached(reached, bench.now());
+    bench.collect();
+    assert!(bench.settle().is_empty(), "the queue proves nothing yet");
+    bench.shard.earlier_consumers_gone();
+    bench.queue_empty();
+    assert_eq!(bench.settle()[0].watermark, Some(BASE_MS + 1_000));
+}
+
+#[test]
+fn a_first_delivery_shows_that_earlier_consumers_are_gone() {
+    let mut bench = left_open(false);
+    bench.pass(20_000);
+    bench.deliver(&[("a", 2, 700)]);
+    bench.queue_empty();
+    bench.pass(1_000);
+    assert_eq!(bench.settle()[0].watermark, Some(BASE_MS + 500), "a spoke");
+    bench.pass(1_000);
     bench.queue_empty();
     assert_eq!(bench.settle()[0].watermark, Some(BASE_MS + 1_000));
 }

@@ -104,17 +104,11 @@ impl Broker {
         id
     }
 
-    pub fn is_active(&self, id: ChannelId) -> bool {
-        let shard = self.channels[&id].shard;
-        self.queues[shard].consumers.first() == Some(&id)
-    }
-
-    /// Whether every message of the active consumer's queue has been handed to it and arrived.
+    /// What a channel can learn of its queue: nothing is ready, and all that was sent to it has
+    /// arrived. Another consumer may hold messages all the same.
     pub fn seen_empty(&self, id: ChannelId) -> bool {
         let channel = &self.channels[&id];
-        self.is_active(id)
-            && channel.transit.is_empty()
-            && self.queues[channel.shard].ready.is_empty()
+        channel.transit.is_empty() && self.queues[channel.shard].ready.is_empty()
     }
 
     pub fn is_drained(&self) -> bool {

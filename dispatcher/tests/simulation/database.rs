@@ -14,12 +14,17 @@ use windlass_functions::window::WindowStart;
 /// Length of a window, ms.
 pub const WINDOW_MS: i64 = 1_000;
 
+/// How long an owner is given without a sign of life, ms.
+pub const LEASE_MS: u64 = 1_500;
+
 #[derive(Clone, Debug, Default)]
 pub struct ShardRow {
     pub epoch: u64,
     pub commit_no: u64,
     pub watermark: Option<i64>,
     pub final_before: Option<i64>,
+    /// Until when the owner's lease runs; `None` if it was never owned, or was given up.
+    pub lease_until_ms: Option<u64>,
     pub tallies: Tallies,
 }
 
@@ -65,13 +70,30 @@ impl Database {
         }
     }
 
-    pub fn raise_epoch(&mut self, shard: usize) -> u64 {
-        self.shards[shard].epoch += 1;
-        self.shards[shard].epoch
+    pub fn is_free(&self, shard: usize, now_ms: u64) -> bool {
+        (self.shards[shard].lease_until_ms).is_none_or(|until| until <= now_ms)
+    }
+
+    /// The epoch, and whether the last owner had given its lease up.
+    pub fn raise_epoch(&mut self, shard: usize, now_ms: u64) -> (u64, bool) {
+        let row = &mut self.shards[shard];
+        row.epoch += 1;
+        let lease = row.lease_until_ms.replace(now_ms + LEASE_MS);
+        (row.epoch, lease.is_none())
+    }
+
+    /// Extends a lease, or gives it up; `false` under an old epoch.
+    pub fn lease(&mut self, shard: usize, epoch: u64, until_ms: Option<u64>) -> bool {
+        let row = &mut self.shards[shard];
+        if row.epoch != epoch {
+            return false;
+        }
+        row.lease_until_ms = until_ms;
+        true
     }
 
     /// What an owner that raised the epoch to `epoch` reads.
-    pub fn load(&self, shard: usize, epoch: u64) -> Loaded {
+    pub fn load(&self, shard: usize, epoch: u64, released: bool) -> Loaded {
         let row = &self.shards[shard];
         let number = shard as u32;
         let ends = || {
@@ -83,6 +105,7 @@ impl Database {
         open_ends.dedup();
         Loaded {
             epoch,
+            released,
             commit_no: row.commit_no,
             watermark: row.watermark,
             final_before: row.final_before,
@@ -161,7 +184,7 @@ impl Database {
     }
 
     /// The transaction of DESIGN §3: fence, rows, totals, ledger, watermark; all or nothing.
-    pub fn commit(&mut self, plan: &CommitPlan) -> Result<(), Refused> {
+    pub fn commit(&mut self, plan: &CommitPlan, now_ms: u64) -> Result<(), Refused> {
         let row = &self.shards[plan.shard as usize];
         if row.epoch != plan.epoch || row.commit_no != plan.commit_no {
             return Err(Refused::Superseded);
@@ -178,6 +201,7 @@ impl Database {
         self.check_event_time(plan);
         let row = &mut self.shards[plan.shard as usize];
         row.commit_no += 1;
+        row.lease_until_ms = Some(now_ms + LEASE_MS);
         row.watermark = plan.watermark;
         row.final_before = plan.final_before;
         row.tallies.duplicates += plan.tallies.duplicates;

@@ -100,7 +100,7 @@ impl World {
                 let at_ms = self.now + self.dice.range(0, linger_ms);
                 self.at(at_ms, Event::CloseChannel(channel));
             }
-            self.seats[seat].reset(Phase::Down, self.now);
+            self.seats[seat].reset(Phase::Down);
         }
         self.owners[owner].alive = false;
         let at_ms = self.now + self.dice.range(1, 3_000);
@@ -150,7 +150,7 @@ impl World {
     /// Closes the channel and is gone until the owner starts again.
     pub fn leave(&mut self, seat: usize) {
         self.close_channel(seat);
-        self.seats[seat].reset(Phase::Down, self.now);
+        self.seats[seat].reset(Phase::Down);
     }
 
     fn close_channel(&mut self, seat: usize) {

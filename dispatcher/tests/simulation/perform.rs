@@ -38,7 +38,12 @@ impl World {
         }
         debug_assert_eq!(incarnation, self.seats[seat].incarnation);
         if self.owners[self.seats[seat].owner].draining && self.shard(seat).is_drained() {
-            return self.leave(seat);
+            let ((number, epoch), alone) = (self.held(seat), self.shard(seat).is_alone());
+            self.leave(seat);
+            if alone {
+                self.database.lease(number, epoch, None);
+            }
+            return;
         }
         if let Some(mono_ms) = self.shard(seat).next_timeout_ms() {
             assert!(
@@ -71,7 +76,9 @@ impl World {
         shard.deliver(now, delivery);
         shard.advance(now, waiting);
         let after = shard.figures();
-        let most = 2 * publish.body.len() + 2_000 * publish.rows.len().max(1);
+        // Its rows, their sources, and sources that it crowds out: each is charged as touched.
+        let touched = publish.rows.len() + before.sources;
+        let most = 2 * publish.body.len() + 2_000 * publish.rows.len().max(1) + 512 * touched;
         assert!(
             before.bytes_held < self.run.settings.budget_bytes
                 && after.bytes_held <= before.bytes_held + most,

@@ -9,12 +9,17 @@ use windlass_dispatcher::shard::Shard;
 use windlass_functions::time::Now;
 
 use super::broker::{ChannelId, MessageId};
+use super::database::LEASE_MS;
 use super::schedule::BASE_MS;
 use super::settings::Step;
 use super::world::{Client, Reply, Request, World};
 
-/// An idle shard is taken over without a delivery after this long.
-const LEASE_MS: u64 = 1_500;
+/// How often an owner extends its lease.
+const RENEW_MS: u64 = LEASE_MS / 4;
+
+/// After how long every consumer that was silent when an epoch was raised is gone from the broker:
+/// longer than faults last, so that no run breaks what the broker promises.
+pub const SILENCE_LIMIT_MS: u64 = 25_000;
 
 /// How far a seat has come in taking its shard over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +41,9 @@ pub struct Seat {
     /// Rises with every new beginning; what was meant for an earlier one is dropped.
     pub incarnation: u64,
     pub phase: Phase,
+    /// Since when it has run, and when it extends its lease again.
     pub since_ms: u64,
+    pub renew_ms: u64,
     pub channel: Option<ChannelId>,
     pub buffer: VecDeque<(Delivery, MessageId)>,
     /// Handed to the shard and not acknowledged.
@@ -59,6 +66,7 @@ impl Seat {
             incarnation: 0,
             phase: Phase::Down,
             since_ms: 0,
+            renew_ms: 0,
             channel: None,
             buffer: VecDeque::new(),
             handed: VecDeque::new(),
@@ -72,11 +80,10 @@ impl Seat {
     }
 
     /// Forgets everything and begins a new incarnation.
-    pub fn reset(&mut self, phase: Phase, now_ms: u64) {
+    pub fn reset(&mut self, phase: Phase) {
         *self = Self {
             incarnation: self.incarnation + 1,
             phase,
-            since_ms: now_ms,
             ..Self::new(self.owner, self.shard_number)
         };
     }
@@ -163,7 +170,6 @@ impl World {
         self.log(|| format!("seat {seat} consumes shard {shard} on channel {channel}"));
         self.seats[seat].channel = Some(channel);
         self.seats[seat].phase = Phase::Waiting;
-        self.seats[seat].since_ms = self.now;
         let at_ms = self.now + self.run.poll_ms;
         self.client_at(at_ms, seat, Client::Poll);
         self.send();
@@ -181,16 +187,16 @@ impl World {
             return;
         }
         match self.seats[seat].phase {
-            Phase::Waiting => self.take_over(seat),
+            Phase::Waiting => self.take_over(seat, Request::Raise),
             Phase::Running => self.pump(seat),
             Phase::Down | Phase::Opening | Phase::Closing => {}
         }
     }
 
-    fn take_over(&mut self, seat: usize) {
+    fn take_over(&mut self, seat: usize, raise: Request) {
         self.seats[seat].phase = Phase::Opening;
         if self.goes_on(seat, Step::Raise) {
-            self.request(seat, Request::Raise);
+            self.request(seat, raise);
         }
     }
 
@@ -204,12 +210,17 @@ impl World {
         let now = self.clock(seat);
         match reply {
             Reply::Lost | Reply::Committed(Err(_)) => return self.begin_again(seat),
-            Reply::Raised(epoch) => {
+            Reply::Raised(epoch, released) => {
                 if self.goes_on(seat, Step::Load) {
-                    self.request(seat, Request::Load(epoch));
+                    self.request(seat, Request::Load(epoch, released));
                 }
                 return;
             }
+            Reply::NotFree if self.seats[seat].buffer.is_empty() => {
+                self.seats[seat].phase = Phase::Waiting;
+                return;
+            }
+            Reply::NotFree => return self.take_over(seat, Request::Raise),
             Reply::Loaded(loaded) => {
                 if !self.goes_on(seat, Step::Open) {
                     return;
@@ -219,6 +230,8 @@ impl World {
                 let shard = Shard::open(number, stream, settings.clone(), *loaded, now);
                 self.seats[seat].shard = Some(Box::new(shard.expect("blocks are legible")));
                 self.seats[seat].phase = Phase::Running;
+                self.seats[seat].since_ms = self.now;
+                self.seats[seat].renew_ms = self.now;
             }
             Reply::Sources(names, records) => {
                 let loaded = self.shard(seat).sources_loaded(&names, records, now);
@@ -242,21 +255,22 @@ impl World {
         let Some(channel) = self.seats[seat].channel else {
             return;
         };
+        let number = self.seats[seat].shard_number;
         match self.seats[seat].phase {
-            Phase::Waiting
-                if self.broker.is_active(channel)
-                    && self.now >= self.seats[seat].since_ms + LEASE_MS =>
-            {
-                self.take_over(seat);
+            Phase::Waiting if self.database.is_free(number, self.now) => {
+                self.take_over(seat, Request::RaiseIfFree);
             }
             Phase::Running => {
-                if !self.goes_on(seat, Step::Poll) {
+                if !self.goes_on(seat, Step::Poll) || !self.renews(seat) {
                     return;
+                }
+                if self.now >= self.seats[seat].since_ms + SILENCE_LIMIT_MS {
+                    self.shard(seat).earlier_consumers_gone();
                 }
                 let empty = self.broker.seen_empty(channel) && self.seats[seat].buffer.is_empty();
                 if empty {
                     let now = self.clock(seat);
-                    let reached = self.database.reached(self.seats[seat].shard_number);
+                    let reached = self.database.reached(number);
                     self.shard(seat).queue_empty(now);
                     if self.shard(seat).all_idle(now) {
                         self.shard(seat).others_reached(reached, now);
@@ -266,5 +280,26 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Extends the lease when that is due; `false` if the shard has another owner.
+    fn renews(&mut self, seat: usize) -> bool {
+        if self.now < self.seats[seat].renew_ms {
+            return true;
+        }
+        self.seats[seat].renew_ms = self.now + RENEW_MS;
+        let (number, epoch) = self.held(seat);
+        let until_ms = Some(self.now + LEASE_MS);
+        let renewed = self.database.lease(number, epoch, until_ms);
+        if !renewed {
+            self.begin_again(seat);
+        }
+        renewed
+    }
+
+    /// The shard and the epoch under which a running seat holds it.
+    pub fn held(&mut self, seat: usize) -> (usize, u64) {
+        let epoch = self.shard(seat).figures().epoch;
+        (self.seats[seat].shard_number, epoch)
     }
 }

@@ -150,7 +150,7 @@ impl Run {
             regime,
             shards: dice.pick(&[1, 1, 1, 2, 3]),
             owners: dice.pick(&[1, 2, 2, 3]),
-            settings: settings(&mut dice),
+            settings: settings(&mut dice, regime),
             publish_ms,
             broker_ms: dice.pick(&[1, 5, 20]),
             database_ms: dice.pick(&[1, 5, 30]),
@@ -163,7 +163,13 @@ impl Run {
     }
 }
 
-fn settings(dice: &mut Dice) -> Settings {
+fn settings(dice: &mut Dice, regime: Regime) -> Settings {
+    // Who is not waited for for lack of room may become late.
+    let most = if regime == Regime::Wild {
+        [1, 3, 65_536]
+    } else {
+        [65_536; 3]
+    };
     Settings {
         times: Times {
             delay_ms: dice.pick(&[0, 100, 500, 1_500]),
@@ -178,5 +184,6 @@ fn settings(dice: &mut Dice) -> Settings {
         budget_bytes: dice.pick(&[500, 3_000, 20_000, 1 << 20]),
         chunk_rows: dice.pick(&[1, 3, 1_000]),
         source_ttl_ms: dice.pick(&[500, 4_000, 3_600_000]),
+        max_sources: dice.pick(&most),
     }
 }

@@ -16,14 +16,17 @@ use super::dice::Dice;
 use super::owner::Owner;
 use super::replays;
 use super::schedule::{Publish, schedule};
-use super::seat::Seat;
+use super::seat::{SILENCE_LIMIT_MS, Seat};
 use super::settings::Run;
 
 /// A request on its way to the database.
 #[derive(Debug)]
 pub enum Request {
+    /// Raise the epoch; or, if nobody's lease covers the shard.
     Raise,
-    Load(u64),
+    RaiseIfFree,
+    /// Read under this epoch; the lease had been given up before.
+    Load(u64, bool),
     Sources(Vec<Arc<str>>),
     Outcomes(Vec<(Arc<str>, u64)>),
     Commit(Box<CommitPlan>),
@@ -32,7 +35,8 @@ pub enum Request {
 /// An answer on its way back.
 #[derive(Debug)]
 pub enum Reply {
-    Raised(u64),
+    Raised(u64, bool),
+    NotFree,
     Loaded(Box<Loaded>),
     Sources(Vec<Arc<str>>, Vec<SourceRecord>),
     Outcomes(Vec<((Arc<str>, u64), OutcomeKind)>),
@@ -198,7 +202,7 @@ impl World {
             + times.allowed_lateness_ms as u64;
         let trip_ms = self.run.worker_ms + 3 * self.run.database_ms + 3 * self.run.broker_ms;
         let messages = self.broker.messages().len() as u64;
-        quiet_ms + 40_000 + 8 * messages * trip_ms
+        quiet_ms + SILENCE_LIMIT_MS + 40_000 + 8 * messages * trip_ms
     }
 
     fn is_at_rest(&self) -> bool {
@@ -325,8 +329,15 @@ impl World {
     fn on_request(&mut self, seat: usize, incarnation: u64, request: Request) {
         let shard = self.seats[seat].shard_number;
         let reply = match request {
-            Request::Raise => Reply::Raised(self.database.raise_epoch(shard)),
-            Request::Load(epoch) => Reply::Loaded(Box::new(self.database.load(shard, epoch))),
+            Request::RaiseIfFree if !self.database.is_free(shard, self.now) => Reply::NotFree,
+            Request::Raise | Request::RaiseIfFree => {
+                let (epoch, released) = self.database.raise_epoch(shard, self.now);
+                Reply::Raised(epoch, released)
+            }
+            Request::Load(epoch, released) => {
+                let loaded = self.database.load(shard, epoch, released);
+                Reply::Loaded(Box::new(loaded))
+            }
             Request::Sources(names) => {
                 let records = self.database.records(&names);
                 Reply::Sources(names, records)
@@ -335,7 +346,7 @@ impl World {
                 Reply::Outcomes(self.database.find_outcomes(&identities))
             }
             Request::Commit(plan) => {
-                let result = self.database.commit(&plan);
+                let result = self.database.commit(&plan, self.now);
                 self.log(|| format!("database: seat {seat} {result:?} {plan:?}"));
                 self.check_copies(&plan, result);
                 Reply::Committed(result)

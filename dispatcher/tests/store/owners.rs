@@ -15,11 +15,15 @@ databases! {
         a_new_owner_shuts_the_old_one_out,
         a_lease_is_free_once_it_has_run_out,
         a_lease_is_not_renewed_under_an_old_epoch,
+        a_lease_that_is_not_over_is_not_taken,
+        a_commit_extends_the_lease,
+        the_next_owner_learns_whether_the_lease_was_given_up,
         a_shard_without_sources_learns_how_far_the_others_are,
         a_shard_that_does_not_exist_is_refused,
     ],
     servers: [
         a_frozen_owner_loses_its_lock_and_its_commit,
+        a_standby_that_waited_for_a_slow_commit_finds_the_lease_extended,
         a_commit_killed_in_the_middle_leaves_nothing,
     ]
 }
@@ -69,6 +73,51 @@ async fn a_lease_is_not_renewed_under_an_old_epoch(backend: &Backend) {
     let (mut new, at_new) = backend.owner(&store, 0).await;
     assert!(!old.renew_lease(at_old.epoch).await.unwrap());
     assert!(new.renew_lease(at_new.epoch).await.unwrap());
+}
+
+/// A lease that runs out before anything else can happen.
+const NO_LEASE: Duration = Duration::ZERO;
+
+async fn a_lease_that_is_not_over_is_not_taken(backend: &Backend) {
+    let store = backend.store(1).await;
+    let mut standby = store.writer(&Stream::default(), 0, "standby", crate::backend::LEASE);
+    let mut owner = store.writer(&Stream::default(), 0, "owner", NO_LEASE);
+    let at = owner.raise_epoch().await.unwrap();
+    let taken = standby.raise_epoch_if_free().await.unwrap();
+    assert_eq!(taken.map(|at| at.epoch), Some(at.epoch + 1));
+    let mut third = store.writer(&Stream::default(), 0, "third", crate::backend::LEASE);
+    assert_eq!(third.raise_epoch_if_free().await.unwrap(), None);
+    assert!(
+        standby.renew_lease(at.epoch + 1).await.unwrap(),
+        "untouched"
+    );
+    // The broker's word counts for more.
+    assert_eq!(third.raise_epoch().await.unwrap().epoch, at.epoch + 2);
+}
+
+async fn a_commit_extends_the_lease(backend: &Backend) {
+    let store = backend.store(1).await;
+    let (mut owner, at) = backend.owner(&store, 0).await;
+    backend
+        .sql("UPDATE shards SET lease_until = '2020-01-01 00:00:00.000'")
+        .await;
+    let mut standby = store.writer(&Stream::default(), 0, "standby", crate::backend::LEASE);
+    assert!(standby.lease_free().await.unwrap());
+    owner.commit(&plan(0, &at)).await.unwrap();
+    assert!(!standby.lease_free().await.unwrap());
+}
+
+async fn the_next_owner_learns_whether_the_lease_was_given_up(backend: &Backend) {
+    let store = backend.store(1).await;
+    let (mut first, at) = backend.owner(&store, 0).await;
+    assert!(at.released, "nobody has owned it yet");
+    let (mut second, at_second) = backend.owner(&store, 0).await;
+    assert!(!at_second.released);
+    first.release_lease(at.epoch).await.unwrap();
+    assert!(!backend.owner(&store, 0).await.1.released, "an old epoch");
+    let epoch = at_second.epoch + 1;
+    second.release_lease(epoch).await.unwrap();
+    assert!(backend.owner(&store, 0).await.1.released);
 }
 
 async fn a_shard_without_sources_learns_how_far_the_others_are(backend: &Backend) {
@@ -140,6 +189,37 @@ async fn a_frozen_owner_loses_its_lock_and_its_commit(backend: &Backend) {
     assert!(matches!(thawed, Err(CommitError::Lost(_))), "{thawed:?}");
     assert_eq!(backend.sql("SELECT SUM(orders) FROM results").await, ["2"]);
 }
+
+async fn a_standby_that_waited_for_a_slow_commit_finds_the_lease_extended(backend: &Backend) {
+    let store = backend.store(1).await;
+    let (mut owner, at) = backend.owner(&store, 0).await;
+    backend
+        .sql("UPDATE shards SET lease_until = '2020-01-01 00:00:00.000'")
+        .await;
+    let blocker = block_the_row(backend).await;
+    let slow = with_row(plan(0, &at), T0, "Hunan", &[1], 0);
+    let mut standby = store.writer(&Stream::default(), 0, "standby", crate::backend::LEASE);
+    let standing_by = async {
+        while !fence_is_held(backend).await {}
+        assert!(
+            standby.lease_free().await.unwrap(),
+            "the extension is not committed"
+        );
+        let ends = async {
+            while backend.sql(WAITING_FOR_THE_SHARD).await == ["0"] {}
+            blocker.close().await.unwrap();
+        };
+        tokio::join!(standby.raise_epoch_if_free(), ends).0
+    };
+    let (committed, taken) = tokio::join!(owner.commit(&slow), standing_by);
+    committed.unwrap();
+    assert_eq!(taken.unwrap(), None, "the owner is alive");
+    assert!(owner.renew_lease(at.epoch).await.unwrap());
+}
+
+/// Sessions that want to raise the epoch and do not get the shard's row.
+const WAITING_FOR_THE_SHARD: &str = "SELECT COUNT(*) FROM information_schema.processlist \
+    WHERE db = DATABASE() AND info LIKE '%UPDATE shards SET epoch%' AND info NOT LIKE '%processlist%'";
 
 async fn a_commit_killed_in_the_middle_leaves_nothing(backend: &Backend) {
     let store = backend.store(1).await;

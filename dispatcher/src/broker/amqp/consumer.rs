@@ -1,5 +1,7 @@
 //! One shard's consumer on a channel of its own.
 
+use std::time::Duration;
+
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery as Message;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
@@ -16,6 +18,8 @@ pub struct AmqpConsumer {
     channel: Channel,
     deliveries: lapin::Consumer,
     lost: Option<ChannelLost>,
+    /// The connection's heartbeat, seconds; 0 is none.
+    heartbeat: u16,
 }
 
 impl AmqpConsumer {
@@ -44,6 +48,7 @@ impl AmqpConsumer {
             channel,
             deliveries,
             lost: None,
+            heartbeat: connection.configuration().heartbeat(),
         })
     }
 
@@ -110,9 +115,15 @@ impl AmqpConsumer {
         Ok(queue.message_count())
     }
 
-    pub async fn close(self) {
-        // Whoever closes does not care how it ended: a dead channel is closed as well.
-        let _ = tokio::time::timeout(GOODBYE, self.channel.close(200, "bye".into())).await;
+    pub fn silence_limit(&self) -> Option<Duration> {
+        // RabbitMQ looks once a heartbeat whether anything came, and gives up at the second look in
+        // vain: after two to three of them.
+        (self.heartbeat > 0).then(|| 3 * Duration::from_secs(self.heartbeat.into()))
+    }
+
+    pub async fn close(self) -> bool {
+        let closing = self.channel.close(200, "bye".into());
+        matches!(tokio::time::timeout(GOODBYE, closing).await, Ok(Ok(())))
     }
 
     fn closed(&self, fault: Fault) -> ChannelLost {
