@@ -1,0 +1,5 @@
+//! How many warm workers there should be.
+
+pub mod agent;
+pub mod policies;
+pub mod simulator;
