@@ -1,5 +1,12 @@
 //! What runs in production as well as in the simulator.
 
 pub mod capacity;
+pub mod decision;
 pub mod history;
+pub mod layout;
+pub mod learner;
+pub mod meter;
+pub mod presets;
 pub mod sample;
+pub mod sarsa;
+pub mod table;

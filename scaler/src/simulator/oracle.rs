@@ -4,6 +4,8 @@ use super::trace::Trace;
 
 /// Seconds ahead that the oracle provides for, beside its interval: a pod may take 5 s to start.
 const LEAD: usize = 6;
+/// Seconds at the beginning that a run's first pods must be enough for.
+const FIRST: usize = 10;
 
 /// The fewest pods that finish each window's batches within the goal if all start idle.
 #[derive(Clone, Debug)]
@@ -14,9 +16,17 @@ pub struct Oracle {
 impl Oracle {
     /// Works the needs of every window out.
     pub fn new(trace: &Trace) -> Self {
+        Self::of_first(trace, trace.len())
+    }
+
+    /// Pods to start a run of `trace` with; cheaper than an oracle of the whole.
+    pub fn first_of(trace: &Trace) -> u32 {
+        Self::of_first(trace, FIRST.min(trace.len())).first()
+    }
+
+    fn of_first(trace: &Trace, windows: usize) -> Self {
         let mut free = Vec::new();
-        let windows = 0..trace.len();
-        let need = windows.map(|second| {
+        let need = (0..windows).map(|second| {
             let service = trace.window(second).service;
             let setting = &trace.setting;
             let total: f64 = service.iter().sum();
@@ -44,7 +54,13 @@ impl Oracle {
 
     /// Pods to start a run with, so that no policy is judged by how it is woken.
     pub fn first(&self) -> u32 {
-        self.need.iter().take(10).copied().max().unwrap_or(0).max(2)
+        self.need
+            .iter()
+            .take(FIRST)
+            .copied()
+            .max()
+            .unwrap_or(0)
+            .max(2)
     }
 
     /// The number of pods that is enough for this share of all windows, linearly interpolated.

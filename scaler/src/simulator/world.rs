@@ -75,15 +75,15 @@ pub struct World<'a> {
 impl<'a> World<'a> {
     /// A run of `trace` that begins with `pods` ready pods.
     pub fn new(trace: &'a Trace, pods: u32) -> Self {
-        let mut slots = vec![GONE; SLOTS];
-        for pod in slots.iter_mut().take(pods as usize) {
-            pod.state = State::Ready;
-        }
+        let ready = Pod {
+            state: State::Ready,
+            ..GONE
+        };
         Self {
             trace,
             setting: trace.setting,
             second: 0,
-            pods: slots,
+            pods: vec![ready; (pods as usize).min(SLOTS)],
             queue: VecDeque::new(),
             jobs: vec![-1.0; JOBS],
             window_end: vec![0.0; trace.len()],
@@ -142,15 +142,20 @@ impl<'a> World<'a> {
     }
 
     fn start_pod(&mut self) -> bool {
-        let Some(pod) = self.pods.iter_mut().find(|pod| pod.state == State::Gone) else {
+        let gone = self.pods.iter().position(|pod| pod.state == State::Gone);
+        let slot = gone.unwrap_or(self.pods.len());
+        if slot == SLOTS {
             return false;
-        };
+        }
+        if slot == self.pods.len() {
+            self.pods.push(GONE);
+        }
         let drawn = uniform(self.trace.seed, Stream::Pod, self.pod_draws);
         self.pod_draws += 1;
         let delay =
             self.setting.start_from + (self.setting.start_to - self.setting.start_from) * drawn;
         let ready_at = self.second as f64 + delay;
-        *pod = Pod {
+        self.pods[slot] = Pod {
             state: State::Starting,
             ready_at,
             free_at: ready_at,
