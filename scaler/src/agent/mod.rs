@@ -9,4 +9,5 @@ pub mod meter;
 pub mod presets;
 pub mod sample;
 pub mod sarsa;
+pub mod snapshot;
 pub mod table;
