@@ -16,6 +16,8 @@ pub enum Feature {
     Volatility,
     /// Measured utilization of ready pods.
     Utilization,
+    /// Pods that would just meet the goal.
+    Demand,
 }
 
 impl Feature {
@@ -27,6 +29,7 @@ impl Feature {
             Self::Backlog => "backlog",
             Self::Volatility => "volatility",
             Self::Utilization => "utilization",
+            Self::Demand => "demand",
         }
     }
 }
@@ -75,6 +78,8 @@ pub enum Action {
     Headroom(f64),
     /// Add so many pods; fewer if negative.
     Step(i32),
+    /// Until the next choice, have what the model says at this share of the late window's price.
+    Risk(f64),
 }
 
 impl Action {
@@ -84,6 +89,7 @@ impl Action {
             Self::Hold => "hold".into(),
             Self::Headroom(headroom) => format!("×{headroom:.2}"),
             Self::Step(pods) => format!("{pods:+}"),
+            Self::Risk(share) => format!("κ×{share:.2}"),
         }
     }
 }
@@ -146,6 +152,10 @@ impl Layout {
                 Action::Step(pods) => {
                     hash.text("step");
                     hash.bits(u64::from(pods.cast_unsigned()));
+                }
+                Action::Risk(share) => {
+                    hash.text("risk");
+                    hash.bits(share.to_bits());
                 }
             }
         }

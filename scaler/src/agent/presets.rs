@@ -3,6 +3,7 @@
 use super::layout::{Action, Axis, Feature, Layout};
 use super::learner::{Learner, Rates};
 use super::sarsa::{Agent, Behaviour, Goal};
+use super::snapshot::Snapshot;
 use super::table::Table;
 
 /// Pods per unit of demand of each action, smallest pool last: 0.7 ÷ a target utilization.
@@ -91,4 +92,74 @@ pub fn paper(rates: Rates, target: f64, min: u32, max: u32) -> Agent {
     };
     let table = Table::new(paper_layout(), |_, _| optimistic);
     Agent::new(behaviour, Learner::new(table, rates))
+}
+
+/// `elastic` before any training.
+pub fn untrained() -> Agent {
+    elastic(ELASTIC, elastic_prior(elastic_layout()))
+}
+
+/// `elastic` with a third dimension more: how much work waits. What it brings is measured by the
+/// benchmark.
+pub fn with_backlog() -> Agent {
+    let mut layout = elastic_layout();
+    layout.axes.push(Axis {
+        feature: Feature::Backlog,
+        edges: vec![0.02, 0.3, 1.0],
+    });
+    elastic(ELASTIC, elastic_prior(layout))
+}
+
+/// The table that is shipped: `windlass scaler train` makes it again.
+///
+/// # Panics
+/// If the repository's copy is not of this layout, which a test rules out.
+pub fn shipped() -> Snapshot {
+    match Snapshot::from_text(SHIPPED, elastic_layout()) {
+        Ok(snapshot) => snapshot,
+        Err(refused) => panic!("the shipped table: {refused}"),
+    }
+}
+
+const SHIPPED: &str = include_str!("../../data/elastic.txt");
+
+/// The published agent's learning as it is benchmarked; the publication gives β only.
+const PAPER_RATES: Rates = Rates {
+    discount: 0.8,
+    trace: 0.0,
+    first: 0.5,
+    least: 0.02,
+    half: 10.0,
+};
+
+/// The published agent, cold, aiming at 60%.
+pub fn paper_default() -> Agent {
+    paper(PAPER_RATES, 0.6, ELASTIC.min, ELASTIC.max)
+}
+
+/// Axes and actions of the agent that chooses risks.
+pub fn risk_layout() -> Layout {
+    let axis = |feature, edges: &[f64]| Axis {
+        feature,
+        edges: edges.to_vec(),
+    };
+    Layout {
+        axes: vec![
+            axis(Feature::Demand, &[3.0, 6.0, 10.0]),
+            axis(Feature::Trend, &[-0.15, -0.04, 0.05, 0.2]),
+            axis(Feature::Volatility, &[0.04, 0.09]),
+        ],
+        actions: [1.6, 0.8, 0.4, 0.2, 0.1].map(Action::Risk).to_vec(),
+    }
+}
+
+/// An agent that chooses risks, before any training.
+pub fn risk_untrained() -> Agent {
+    let layout = risk_layout();
+    let prior = Table::new(layout, |_, action| -0.3 - 0.1 * (action as f64 - 2.0).abs());
+    let behaviour = Behaviour {
+        guarded: false,
+        ..ELASTIC
+    };
+    elastic(behaviour, prior)
 }

@@ -8,7 +8,10 @@ use super::decision::{Candidate, Choice, Features, Guard};
 use super::history::{Every, View};
 use super::layout::{Action, Feature};
 use super::learner::{Learner, Reward};
+use super::risk::{Batches, Forecast, Model};
+use super::snapshot::Snapshot;
 use super::table::Pair;
+use crate::policies::stabilize::Recommendations;
 
 /// Two uniform numbers in `[0, 1)`: whether to explore, and where to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,6 +87,32 @@ pub struct Agent {
     every: Every,
     pending: Option<Pending>,
     capacity: Option<f64>,
+    outlook: Option<Outlook>,
+}
+
+/// What an agent that has [`Action::Risk`] looks at every second.
+#[derive(Clone, Debug)]
+struct Outlook {
+    model: Model,
+    seen: Option<(Forecast, Batches)>,
+    /// Sizes wanted lately, by the option that is being followed.
+    recent: Recommendations,
+    /// The option: a share of the late window's price.
+    following: Option<f64>,
+}
+
+/// Seconds whose largest wish holds against scale-in while an option is followed.
+const RECENT: f64 = 3.0;
+
+impl Outlook {
+    fn new(assumed: Assumed) -> Self {
+        Self {
+            model: Model::new(assumed),
+            seen: None,
+            recent: Recommendations::new(RECENT),
+            following: None,
+        }
+    }
 }
 
 /// What an agent wants.
@@ -100,14 +129,20 @@ pub struct Wish {
 impl Agent {
     /// An agent that goes on from what `learner` knows.
     pub fn new(behaviour: Behaviour, learner: Learner) -> Self {
+        let actions = &learner.table.layout().actions;
+        let risky = actions
+            .iter()
+            .any(|action| matches!(action, Action::Risk(_)));
+        let assumed = Assumed::default();
         Self {
             behaviour,
             learner,
             volatility: Volatility::default(),
-            assumed: Assumed::default(),
+            assumed,
             every: Every::new(behaviour.interval),
             pending: None,
             capacity: None,
+            outlook: risky.then(|| Outlook::new(assumed)),
         }
     }
 
@@ -123,6 +158,23 @@ impl Agent {
         self.volatility = Volatility::default();
         self.every = Every::new(self.behaviour.interval);
         self.capacity = None;
+        self.outlook = self.outlook.take().map(|_| Outlook::new(self.assumed));
+    }
+
+    /// What it has learned, to be kept.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            table: self.learner.table.clone(),
+            kappa: self.behaviour.kappa,
+            volatility: self.volatility.value(),
+            decisions: self
+                .learner
+                .table
+                .cells()
+                .iter()
+                .map(|cell| cell.visits)
+                .sum(),
+        }
     }
 
     /// Sees a second go by. A choice every interval, else perhaps a scale-out, else nothing.
@@ -131,11 +183,39 @@ impl Agent {
     pub fn second(&mut self, view: &View<'_>, floor: u32, luck: Luck) -> Option<Wish> {
         let due = self.every.due(view.now);
         view.history.last()?;
+        if let Some(outlook) = &mut self.outlook {
+            let forecast = outlook.model.second(view);
+            let batches = outlook.model.batches(view, self.behaviour.goal_seconds);
+            outlook.seen = Some((forecast, batches));
+        }
         if due {
             Some(self.choose(view, floor, luck))
+        } else if self.outlook.is_some() {
+            self.follow(view)
         } else {
             self.scale_out(view)
         }
+    }
+
+    /// Between choices, what the chosen option says now.
+    fn follow(&mut self, view: &View<'_>) -> Option<Wish> {
+        let outlook = self.outlook.as_mut()?;
+        let (forecast, batches) = outlook.seen?;
+        let price = outlook.following? * self.behaviour.kappa;
+        let Behaviour { min, max, .. } = self.behaviour;
+        let wanted = outlook.model.size(&forecast, &batches, price, max).max(min);
+        let highest = outlook.recent.highest(view.now, wanted);
+        let current = view.pool.size();
+        let size = if wanted < current {
+            highest.min(current)
+        } else {
+            wanted
+        };
+        (size != current).then(|| Wish {
+            size,
+            choice: None,
+            guards: vec![Guard::EverySecond],
+        })
     }
 
     /// Between choices, scale out to what the last window and the queue need.
@@ -174,6 +254,7 @@ impl Agent {
             .map(|&action| self.size(action, view, &features))
             .collect();
         let candidates = self.candidates(state, &sized);
+        let followed = layout.actions[chosen];
         let pair = Pair {
             state,
             action: chosen,
@@ -185,6 +266,13 @@ impl Agent {
             self.learner.learn(pending.pair, reward, pair);
         }
         let (size, guard) = sized[chosen];
+        if let Some(outlook) = &mut self.outlook {
+            outlook.following = match followed {
+                Action::Risk(share) => Some(share),
+                _ => None,
+            };
+            outlook.recent.highest(view.now, size);
+        }
         let reached = size.max(floor).min(self.behaviour.max);
         self.pending = Some(Pending {
             pair,
@@ -255,6 +343,7 @@ impl Agent {
             Action::Hold => current,
             Action::Headroom(headroom) => pods((headroom * features.demand).ceil()),
             Action::Step(step) => current.saturating_add_signed(step),
+            Action::Risk(share) => self.at_risk(share, current),
         };
         let (mut size, mut guard) = (wanted.max(min).min(max), None);
         if size != wanted {
@@ -274,6 +363,23 @@ impl Agent {
             }
         }
         (size, guard)
+    }
+
+    /// What the model says at this share of the late window's price.
+    fn at_risk(&self, share: f64, current: u32) -> u32 {
+        let outlook = self.outlook.as_ref();
+        let Some((outlook, (forecast, batches))) = outlook.and_then(|o| Some((o, o.seen?))) else {
+            return current;
+        };
+        let price = share * self.behaviour.kappa;
+        let wanted = outlook
+            .model
+            .size(&forecast, &batches, price, self.behaviour.max);
+        if wanted < current {
+            wanted.max(outlook.recent.peak()).min(current)
+        } else {
+            wanted
+        }
     }
 
     /// What the seconds since the last choice have earned.
@@ -311,6 +417,7 @@ fn feature(features: &Features, which: Feature) -> f64 {
         Feature::Backlog => features.backlog,
         Feature::Volatility => features.volatility,
         Feature::Utilization => features.utilization,
+        Feature::Demand => features.demand,
     }
 }
 

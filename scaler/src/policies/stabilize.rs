@@ -27,6 +27,11 @@ impl Recommendations {
             }
             self.kept.pop_front();
         }
+        self.peak()
+    }
+
+    /// The highest that is still remembered; 0 without any.
+    pub fn peak(&self) -> u32 {
         self.kept.iter().map(|&(_, size)| size).max().unwrap_or(0)
     }
 }
