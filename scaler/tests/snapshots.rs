@@ -7,10 +7,10 @@ use windlass_scaler::agent::table::{Pair, Table};
 
 fn snapshot() -> Snapshot {
     let mut table = elastic_prior(elastic_layout());
-    for at in 0..40 {
+    for at in 0..12 {
         let pair = Pair {
-            state: at * 3,
-            action: at % 6,
+            state: at % 12,
+            action: at % 5,
         };
         let cell = table.cell_mut(pair);
         cell.cost = -1.0 / (at as f64 + 3.0);
@@ -41,7 +41,7 @@ fn a_table_is_read_back_to_the_bit() {
 fn a_table_of_other_bins_or_actions_is_refused() {
     let text = snapshot().to_text();
     let mut edges = elastic_layout();
-    edges.axes[0].edges[3] += 1e-12;
+    edges.axes[0].edges[1] += 1e-12;
     let mut actions = elastic_layout();
     actions.actions.swap(1, 2);
     for layout in [paper_layout(), edges, actions] {
@@ -65,7 +65,7 @@ fn another_version_is_refused() {
 fn every_cut_and_every_broken_number_is_noticed() {
     let text = snapshot().to_text();
     let lines: Vec<&str> = text.lines().collect();
-    for kept in [0, 1, 3, 5, 6, 7, 8, 100, lines.len() - 1] {
+    for kept in [0, 1, 3, 5, 6, 7, 8, 20, lines.len() - 1] {
         refused(&lines[..kept].join("\n"), elastic_layout());
     }
     for (from, to) in [
@@ -93,7 +93,7 @@ fn a_difference_names_the_states_that_choose_otherwise() {
     let before = snapshot().table;
     let mut after = before.clone();
     let pair = Pair {
-        state: 130,
+        state: 7,
         action: 1,
     };
     after.cell_mut(pair).cost += 2.0;
@@ -101,7 +101,7 @@ fn a_difference_names_the_states_that_choose_otherwise() {
     assert_eq!(found.cells, 1);
     assert!((found.largest - 2.0).abs() < 1e-12);
     assert_eq!(found.policy.len(), 1);
-    assert_eq!((found.policy[0].state, found.policy[0].after), (130, 1));
+    assert_eq!((found.policy[0].state, found.policy[0].after), (7, 1));
     let other = Table::new(paper_layout(), |_, _| 0.0);
     assert_eq!(difference(&before, &other, 60.0), None);
 }

@@ -76,7 +76,7 @@ impl Controller {
     /// With the shipped table.
     pub fn shipped(tuning: Tuning) -> Self {
         let elastic = presets::elastic(presets::ELASTIC, presets::shipped().table);
-        Self::new(tuning, elastic, presets::paper_default())
+        Self::new(tuning, elastic, presets::paper())
     }
 
     /// What is in force.

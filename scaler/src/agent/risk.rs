@@ -15,29 +15,29 @@ const WEIGHT: f64 = 0.006;
 /// Forecast errors count at most this much, so that a spike does not look like noise for minutes.
 const LARGEST_ERROR: f64 = 0.5;
 /// Share of the squared errors that a forecast's variance is.
-const SHARE: f64 = 0.84;
+const SHARE: f64 = 1.08;
 /// Deviation of the rate's logarithm that is always assumed.
 const LEAST_DEVIATION: f64 = 0.01;
 /// Weight of the newest second in the rate; the rest is the mean of three.
-const NEWEST: f64 = 0.26;
+const NEWEST: f64 = 0.19;
 /// A rise of the rate's logarithm within a second above which it is expected to go on…
-const RISE: f64 = 0.24;
+const RISE: f64 = 0.2;
 /// …by this factor of what is above.
-const RISE_GAIN: f64 = 1.84;
-/// The same for a rise over the mean of the eight seconds before.
-const CLIMB: f64 = 0.42;
-/// Its factor.
-const CLIMB_GAIN: f64 = 0.16;
+const RISE_GAIN: f64 = 2.0;
 /// Seconds in which a queue should be gone.
-const CATCH_UP: f64 = 1.8;
+const CATCH_UP: f64 = 1.9;
 /// Relative standard deviation of a batch's time.
 const NOISE: f64 = 0.1;
 /// Seconds of batches that the model of a batch's time is fitted to.
 const FITTED: usize = 60;
 /// Points at which the distribution of the rate is looked at.
 const POINTS: usize = 16;
-/// Sizes above the best so far that are tried before giving up.
-const PATIENCE: u32 = 4;
+/// Price of a late window for scale-in, as a multiple of that for scale-out.
+const HYSTERESIS: f64 = 2.0;
+/// Pods per pod-second of expected work that there are at least.
+const SPARE: f64 = 1.3;
+/// A probability that is as good as none.
+const NEVER: f64 = 1e-6;
 
 /// What has been learned about rate and batches.
 #[derive(Clone, Debug)]
@@ -49,6 +49,40 @@ pub struct Model {
     next: usize,
     largest_batch: f64,
     points: [f64; POINTS],
+    orders: Orders,
+}
+
+/// Expected order statistics of standard normals, worked out once.
+#[derive(Clone, Debug)]
+struct Orders(Vec<f64>);
+
+/// Numbers of pods for which they are kept.
+const KEPT_PODS: usize = 64;
+
+impl Orders {
+    fn new() -> Self {
+        let pairs = (1..=KEPT_PODS).flat_map(|pods| (1..=pods).map(move |rank| (rank, pods)));
+        Self(
+            pairs
+                .map(|(rank, pods)| order(rank as f64, pods as f64))
+                .collect(),
+        )
+    }
+
+    /// The `rank`-th smallest of `pods`.
+    fn get(&self, rank: f64, pods: u32) -> f64 {
+        let (at, of) = (rank as usize, pods as usize);
+        let kept = self.0.get((of * (of - 1) / 2 + at).saturating_sub(1));
+        match kept {
+            Some(kept) if of <= KEPT_PODS => *kept,
+            _ => order(rank, f64::from(pods)),
+        }
+    }
+}
+
+/// Blom 1958.
+fn order(rank: f64, pods: f64) -> f64 {
+    inverse_normal((rank - 0.375) / (pods + 0.25))
 }
 
 /// The rate to expect.
@@ -86,6 +120,7 @@ impl Model {
             next: 0,
             largest_batch: assumed.tuples,
             points: std::array::from_fn(middle),
+            orders: Orders::new(),
         }
     }
 
@@ -95,11 +130,10 @@ impl Model {
         let ln = |tuples: f64| (tuples + SMOOTHING).ln();
         let last = history.last().copied().unwrap_or_default();
         let newest = ln(last.arrived);
-        let (before, eight) = if history.seconds() < 3 {
-            (newest, newest)
+        let before = if history.seconds() < 3 {
+            newest
         } else {
-            let at = |ago, seconds| ln(history.mean_before(ago, seconds, |s| s.arrived));
-            (at(1, 1), at(2, 8))
+            ln(history.mean_before(1, 1, |s| s.arrived))
         };
         if let Some(forecast) = self.forecasts[self.next] {
             let error = (newest - forecast).clamp(-LARGEST_ERROR, LARGEST_ERROR);
@@ -114,9 +148,8 @@ impl Model {
             self.largest_batch = (0.9999 * self.largest_batch).max(mean);
         }
         let rise = RISE_GAIN * (newest - before - RISE).max(0.0);
-        let climb = CLIMB_GAIN * (newest - eight - CLIMB).max(0.0);
         Forecast {
-            tuples: ((level + rise + climb).exp() - SMOOTHING).max(0.0),
+            tuples: ((level + rise).exp() - SMOOTHING).max(0.0),
             queued: last.queued_tuples / CATCH_UP,
             deviation: (LEAST_DEVIATION * LEAST_DEVIATION + SHARE * self.variance).sqrt(),
         }
@@ -158,33 +191,57 @@ impl Model {
         }
     }
 
-    /// The size of least expected price, pods + `price` · P(late), from 1 to `max`.
-    pub fn size(&self, forecast: &Forecast, batches: &Batches, price: f64, max: u32) -> u32 {
-        let expected = |pods: u32| {
-            let late: f64 = self
-                .points
-                .iter()
-                .map(|z| {
-                    let tuples = forecast.tuples * (forecast.deviation * z).exp();
-                    batches.late(tuples + forecast.queued, pods)
-                })
-                .sum();
-            f64::from(pods) + price * late / POINTS as f64
-        };
-        // No fewer can do half the expected work in time.
+    /// How likely a window is late, by the number of pods.
+    pub fn curve(&self, forecast: &Forecast, batches: &Batches, max: u32) -> Curve {
+        // One window late is not all that comes of too small a pool: the backlog grows. So no fewer
+        // than do the expected work with some to spare.
         let most = f64::from(max.max(1));
-        let work = batches.seconds(forecast.tuples + forecast.queued);
-        let least = (0.5 * work / batches.goal).floor().clamp(1.0, most) as u32;
-        let (mut best, mut price_of_best) = (least, expected(least));
-        for pods in least + 1..=max.max(1) {
-            let price = expected(pods);
-            if price < price_of_best {
-                (best, price_of_best) = (pods, price);
-            } else if pods >= best + PATIENCE && f64::from(pods) > price_of_best {
+        let work = batches.seconds(forecast.tuples);
+        let least = (SPARE * work / batches.goal).floor().clamp(1.0, most) as u32;
+        let mut late = Vec::new();
+        for pods in least..=max.max(1) {
+            let each = self.points.iter().map(|z| {
+                let tuples = forecast.tuples * (forecast.deviation * z).exp();
+                batches.late(tuples + forecast.queued, pods, &self.orders)
+            });
+            let mean = each.sum::<f64>() / POINTS as f64;
+            late.push(mean);
+            if mean < NEVER {
                 break;
             }
         }
+        Curve { least, late }
+    }
+}
+
+/// How likely a window is late, from a smallest number of pods on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Curve {
+    least: u32,
+    late: Vec<f64>,
+}
+
+impl Curve {
+    /// The size of least expected price, pods + `price` · P(late).
+    pub fn size(&self, price: f64) -> u32 {
+        let (mut best, mut price_of_best) = (self.least, f64::INFINITY);
+        for (pods, late) in (self.least..).zip(&self.late) {
+            let expected = f64::from(pods) + price * late;
+            if expected < price_of_best {
+                (best, price_of_best) = (pods, expected);
+            }
+        }
         best
+    }
+
+    /// The size to have when there are `current` pods: grow to what `price` is worth, shrink to what
+    /// twice of it is; in between stay, since starting and stopping cost, too.
+    pub fn band(&self, price: f64, current: u32) -> u32 {
+        let grown = self.size(price);
+        if grown >= current {
+            return grown;
+        }
+        self.size(HYSTERESIS * price).min(current)
     }
 }
 
@@ -197,17 +254,17 @@ impl Batches {
     /// Probability that a window misses the goal if so many pods start idle.
     ///
     /// Batches go round by round; those of the last, partial round begin with the pods that are
-    /// free first, whose times are order statistics (Blom 1958).
-    pub fn late(&self, tuples: f64, pods: u32) -> f64 {
+    /// free first, whose times are order statistics.
+    fn late(&self, tuples: f64, pods: u32, orders: &Orders) -> f64 {
         if tuples <= 0.0 {
             return 0.0;
         }
-        let pods = f64::from(pods.max(1));
+        let (size, pods) = (pods.max(1), f64::from(pods.max(1)));
         let count = (tuples / self.tuples).ceil();
         let each = 1.02 * (self.base + self.each * tuples / count);
         let (rounds, rest) = ((count / pods).floor(), count % pods);
         let spread = NOISE * each;
-        let order = |rank: f64| inverse_normal((rank - 0.375) / (pods + 0.25));
+        let order = |rank: f64| orders.get(rank, size);
         let full = if rounds > 0.0 {
             let end = rounds * each + spread * rounds.sqrt() * order(pods);
             normal((end - self.goal) / (0.5 * spread * rounds.sqrt()))

@@ -8,7 +8,7 @@ use super::decision::{Candidate, Choice, Features, Guard};
 use super::history::{Every, View};
 use super::layout::{Action, Feature};
 use super::learner::{Learner, Reward};
-use super::risk::{Batches, Forecast, Model};
+use super::risk::{Curve, Model};
 use super::snapshot::Snapshot;
 use super::table::Pair;
 use crate::policies::stabilize::Recommendations;
@@ -59,6 +59,10 @@ pub struct Behaviour {
 
 /// Pods per unit of demand below which no decision goes.
 const DEMAND_FLOOR: f64 = 0.7 / 0.95;
+/// The same for an agent whose model weighs lateness: where a pod does but one batch within the
+/// goal, a late window may look cheaper than the many pods that prevent it. It is not, since the
+/// next window is late, too.
+const DEMAND_FLOOR_OF_MODEL: f64 = 0.95;
 /// Seconds of waiting work a pod above which the agent does not scale in.
 const BACKLOG_LIMIT: f64 = 0.3;
 /// Pods per unit of demand that count as needed when cost is rewarded: 1 / 0.857.
@@ -94,7 +98,8 @@ pub struct Agent {
 #[derive(Clone, Debug)]
 struct Outlook {
     model: Model,
-    seen: Option<(Forecast, Batches)>,
+    /// As of this second.
+    curve: Option<Curve>,
     /// Sizes wanted lately, by the option that is being followed.
     recent: Recommendations,
     /// The option: a share of the late window's price.
@@ -102,13 +107,13 @@ struct Outlook {
 }
 
 /// Seconds whose largest wish holds against scale-in while an option is followed.
-const RECENT: f64 = 3.0;
+const RECENT: f64 = 2.0;
 
 impl Outlook {
     fn new(assumed: Assumed) -> Self {
         Self {
             model: Model::new(assumed),
-            seen: None,
+            curve: None,
             recent: Recommendations::new(RECENT),
             following: None,
         }
@@ -186,7 +191,8 @@ impl Agent {
         if let Some(outlook) = &mut self.outlook {
             let forecast = outlook.model.second(view);
             let batches = outlook.model.batches(view, self.behaviour.goal_seconds);
-            outlook.seen = Some((forecast, batches));
+            let max = self.behaviour.max;
+            outlook.curve = Some(outlook.model.curve(&forecast, &batches, max));
         }
         if due {
             Some(self.choose(view, floor, luck))
@@ -199,19 +205,26 @@ impl Agent {
 
     /// Between choices, what the chosen option says now.
     fn follow(&mut self, view: &View<'_>) -> Option<Wish> {
+        let guarded = self.behaviour.guarded;
+        let queued = view.history.last().map_or(0.0, |last| last.queued_tuples);
+        let demand = (view.history.mean(2, |s| s.arrived) + queued) / self.capacity?;
+        let least = if guarded { self.least(demand) } else { 0 };
         let outlook = self.outlook.as_mut()?;
-        let (forecast, batches) = outlook.seen?;
         let price = outlook.following? * self.behaviour.kappa;
         let Behaviour { min, max, .. } = self.behaviour;
-        let wanted = outlook.model.size(&forecast, &batches, price, max).max(min);
-        let highest = outlook.recent.highest(view.now, wanted);
         let current = view.pool.size();
+        let wanted = outlook.curve.as_ref()?.band(price, current);
+        let wanted = wanted.max(least).max(min).min(max);
+        let highest = outlook.recent.highest(view.now, wanted);
+        let waiting = view.history.last().map_or(0.0, |last| last.queued_seconds);
+        let backlog = waiting / f64::from(current.max(1));
         let size = if wanted < current {
             highest.min(current)
         } else {
             wanted
         };
-        (size != current).then(|| Wish {
+        let held = guarded && size < current && backlog > BACKLOG_LIMIT;
+        (size != current && !held).then(|| Wish {
             size,
             choice: None,
             guards: vec![Guard::EverySecond],
@@ -357,24 +370,33 @@ impl Agent {
             if features.backlog > BACKLOG_LIMIT && size < current {
                 (size, guard) = (current, Some(Guard::Backlog));
             }
-            let least = pods((DEMAND_FLOOR * features.demand).ceil()).min(max);
+            let least = self.least(features.demand);
             if size < least {
                 (size, guard) = (least, Some(Guard::DemandFloor));
             }
         }
+        if size == max && features.demand > f64::from(max) {
+            guard = Some(Guard::Max);
+        }
         (size, guard)
+    }
+
+    /// The fewest pods that any decision may lead to at this demand.
+    fn least(&self, demand: f64) -> u32 {
+        let share = match self.outlook {
+            Some(_) => DEMAND_FLOOR_OF_MODEL,
+            None => DEMAND_FLOOR,
+        };
+        pods((share * demand).ceil()).min(self.behaviour.max)
     }
 
     /// What the model says at this share of the late window's price.
     fn at_risk(&self, share: f64, current: u32) -> u32 {
         let outlook = self.outlook.as_ref();
-        let Some((outlook, (forecast, batches))) = outlook.and_then(|o| Some((o, o.seen?))) else {
+        let Some((outlook, curve)) = outlook.and_then(|o| Some((o, o.curve.as_ref()?))) else {
             return current;
         };
-        let price = share * self.behaviour.kappa;
-        let wanted = outlook
-            .model
-            .size(&forecast, &batches, price, self.behaviour.max);
+        let wanted = curve.band(share * self.behaviour.kappa, current);
         if wanted < current {
             wanted.max(outlook.recent.peak()).min(current)
         } else {

@@ -19,8 +19,10 @@ pub enum Contender {
     Elastic,
     /// The same, with its prior and its guards only.
     Untrained,
-    /// The same with a backlog bin in the state, trained.
-    Backlog,
+    /// The same without the backlog in its state, trained.
+    NoBacklog,
+    /// A Sarsa agent that chooses a headroom over demand, without a model, trained.
+    Headroom,
     /// The published agent, trained.
     Paper,
     /// A formula.
@@ -33,11 +35,12 @@ pub enum Contender {
 
 impl Contender {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Oracle,
         Self::Elastic,
         Self::Untrained,
-        Self::Backlog,
+        Self::NoBacklog,
+        Self::Headroom,
         Self::Formula(Named::Ds2VolatilityTuned),
         Self::Formula(Named::SloDs2Tuned),
         Self::Formula(Named::KedaQueueTuned),
@@ -64,7 +67,8 @@ impl Contender {
             Self::Oracle => "oracle",
             Self::Elastic => "elastic",
             Self::Untrained => "elastic-untrained",
-            Self::Backlog => "elastic-backlog",
+            Self::NoBacklog => "elastic-no-backlog",
+            Self::Headroom => "sarsa-headroom",
             Self::Paper => "paper",
             Self::Formula(named) => named.name(),
             Self::StaticHindsight => "static-p99",
@@ -75,7 +79,7 @@ impl Contender {
     /// How many agents are trained for it if `agents` are asked for.
     pub fn agents(self, agents: u64) -> u64 {
         match self {
-            Self::Elastic | Self::Backlog | Self::Paper => agents,
+            Self::Elastic | Self::NoBacklog | Self::Headroom | Self::Paper => agents,
             _ => 1,
         }
     }
@@ -91,8 +95,9 @@ impl Contender {
         match self {
             Self::Oracle => Player::Oracle,
             Self::Elastic => trained(presets::untrained()),
-            Self::Backlog => trained(presets::with_backlog()),
-            Self::Paper => trained(presets::paper_default()),
+            Self::NoBacklog => trained(presets::without_backlog()),
+            Self::Headroom => trained(presets::headroom_untrained()),
+            Self::Paper => trained(presets::paper()),
             Self::Untrained => {
                 let mut agent = presets::untrained();
                 agent.behaviour.learns = false;
