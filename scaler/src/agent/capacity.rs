@@ -30,9 +30,9 @@ impl Default for Assumed {
 pub struct Capacity {
     /// Tuples a second that a pod can do and still meet the goal, or at all if it cannot meet it.
     pub tuples: f64,
-    /// Whether a batch fits into the goal. If not, batches are too big: they should take at most a
-    /// third of it.
-    pub meets_goal: bool,
+    /// Whole batches that a pod does within the goal. If none, batches are too big: they should take
+    /// at most a third of it.
+    pub batches: f64,
 }
 
 /// Tuples that a pod does in a busy second.
@@ -53,20 +53,20 @@ pub fn within_goal(history: &History, assumed: Assumed, goal: f64) -> Capacity {
     if batches < 1.0 {
         return Capacity {
             tuples: 0.7 * assumed.tuples / assumed.seconds,
-            meets_goal: true,
+            batches: (goal / (RESERVE * assumed.seconds)).floor(),
         };
     }
     let each = (goal / (RESERVE * (seconds / batches))).floor();
     if each < 1.0 {
         return Capacity {
             tuples: tuples / seconds,
-            meets_goal: false,
+            batches: 0.0,
         };
     }
     // A goal of other than a second changes how much a pod does in the goal, not in a second.
     Capacity {
         tuples: each * tuples / batches / goal,
-        meets_goal: true,
+        batches: each,
     }
 }
 

@@ -59,10 +59,11 @@ pub struct Behaviour {
 
 /// Pods per unit of demand below which no decision goes.
 const DEMAND_FLOOR: f64 = 0.7 / 0.95;
-/// The same for an agent whose model weighs lateness: where a pod does but one batch within the
-/// goal, a late window may look cheaper than the many pods that prevent it. It is not, since the
-/// next window is late, too.
+/// The same for an agent whose model weighs lateness.
 const DEMAND_FLOOR_OF_MODEL: f64 = 0.95;
+/// The same where a pod does but one batch within the goal. There a late window looks cheaper to the
+/// model than the many pods that prevent it; it is not, since the next window is late, too.
+const DEMAND_FLOOR_OF_SINGLE: f64 = 1.05;
 /// Seconds of waiting work a pod above which the agent does not scale in.
 const BACKLOG_LIMIT: f64 = 0.3;
 /// Pods per unit of demand that count as needed when cost is rewarded: 1 / 0.857.
@@ -91,6 +92,8 @@ pub struct Agent {
     every: Every,
     pending: Option<Pending>,
     capacity: Option<f64>,
+    /// Whether a pod does at most one batch within the goal.
+    single: bool,
     outlook: Option<Outlook>,
 }
 
@@ -147,6 +150,7 @@ impl Agent {
             every: Every::new(behaviour.interval),
             pending: None,
             capacity: None,
+            single: false,
             outlook: risky.then(|| Outlook::new(assumed)),
         }
     }
@@ -333,7 +337,9 @@ impl Agent {
         let rate = history.mean(2, |s| s.arrived);
         let slow = history.mean(30, |s| s.arrived);
         let seconds = self.behaviour.interval as usize;
-        let capacity = within_goal(history, self.assumed, self.behaviour.goal_seconds).tuples;
+        let capacity = within_goal(history, self.assumed, self.behaviour.goal_seconds);
+        self.single = capacity.batches <= 1.0;
+        let capacity = capacity.tuples;
         let busy = history.sum(seconds, |s| s.busy);
         let ready = history.sum(seconds, |s| s.ready);
         Features {
@@ -384,6 +390,7 @@ impl Agent {
     /// The fewest pods that any decision may lead to at this demand.
     fn least(&self, demand: f64) -> u32 {
         let share = match self.outlook {
+            Some(_) if self.single => DEMAND_FLOOR_OF_SINGLE,
             Some(_) => DEMAND_FLOOR_OF_MODEL,
             None => DEMAND_FLOOR,
         };
