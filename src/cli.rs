@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::commands::{
-    audit, completions, datagen, demo, dispatch, function, migrate, quarantine, query,
+    audit, completions, datagen, demo, dispatch, function, migrate, quarantine, query, scaler,
 };
 use crate::config::Config;
 use crate::logging::LogFormat;
@@ -86,6 +86,8 @@ pub enum Command {
     Audit(audit::Audit),
     /// Look at what could not be counted, and publish it again
     Quarantine(quarantine::Quarantine),
+    /// Score, train and look at the policies that size the warm pool
+    Scaler(Box<scaler::Scaler>),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -118,6 +120,7 @@ impl Cli {
             Command::Query(command) => command.run(&config).await,
             Command::Audit(command) => command.run(&config).await,
             Command::Quarantine(command) => command.run(&config).await,
+            Command::Scaler(command) => command.run().await,
             Command::Completions { shell } => completions::run(shell),
         }
     }

@@ -46,6 +46,10 @@ fn help_teaches_by_example() {
         &["audit", "--help"],
         &["quarantine", "--help"],
         &["quarantine", "replay", "--help"],
+        &["scaler", "--help"],
+        &["scaler", "bench", "--help"],
+        &["scaler", "train", "--help"],
+        &["scaler", "policy", "--help"],
     ] {
         let output = run(here.path(), arguments, &[]);
         assert!(output.status.success());
@@ -274,4 +278,64 @@ fn generated_files_are_of_the_kind_that_the_folder_or_the_flag_names() {
         let output = generate(out, flags);
         assert!(one_line(&output).contains(says), "{}", text(&output.stderr));
     }
+}
+
+#[test]
+fn scaler_bench_scores_in_json_and_names_what_it_knows() {
+    let here = tempfile::tempdir().unwrap();
+    let bench = [
+        "scaler",
+        "bench",
+        "--seeds",
+        "5000..5001",
+        "--patterns",
+        "steady",
+    ];
+    let some = ["--policies", "oracle,slo-ds2-tuned", "-o", "json"];
+    let output = run(here.path(), &[&bench[..], &some].concat(), &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(lines.as_array().unwrap().len(), 2);
+    assert_eq!(lines[0]["policy"], "oracle");
+    assert_eq!(lines[0]["cost"], 1.0);
+    for key in ["j", "cost", "late_percent", "p99", "actions"] {
+        assert!(lines[1][key].is_number(), "{key}");
+    }
+    let output = run(here.path(), &["scaler", "bench", "--policies", "best"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("slo-ds2-tuned"));
+}
+
+#[test]
+fn scaler_draws_the_shipped_policy_and_prints_every_tuning_key() {
+    let here = tempfile::tempdir().unwrap();
+    let drawn = run(here.path(), &["scaler", "policy"], &[]);
+    assert!(
+        text(&drawn.stdout).contains("volatility"),
+        "{}",
+        text(&drawn.stderr)
+    );
+    let files = ["scaler", "policy", "--svg", "p.svg", "--csv", "p.csv"];
+    assert!(run(here.path(), &files, &[]).status.success());
+    let svg = std::fs::read_to_string(here.path().join("p.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+    let csv = std::fs::read_to_string(here.path().join("p.csv")).unwrap();
+    assert!(
+        csv.lines().next().unwrap().ends_with("greedy,visits,gap"),
+        "{csv}"
+    );
+    let example = run(here.path(), &["scaler", "example"], &[]);
+    assert!(text(&example.stdout).contains("late-window-price: 60"));
+    std::fs::write(here.path().join("t.txt"), "hello").unwrap();
+    let refused = run(here.path(), &["scaler", "policy", "--table", "t.txt"], &[]);
+    assert!(one_line(&refused).contains("t.txt"));
+}
+
+#[test]
+fn scaler_train_is_reproducible() {
+    let here = tempfile::tempdir().unwrap();
+    let train = ["scaler", "train", "--hours", "2", "--seed", "9"];
+    let (once, again) = (run(here.path(), &train, &[]), run(here.path(), &train, &[]));
+    assert!(once.status.success() && !once.stdout.is_empty());
+    assert_eq!(once.stdout, again.stdout);
 }

@@ -9,3 +9,4 @@ pub mod function;
 pub mod migrate;
 pub mod quarantine;
 pub mod query;
+pub mod scaler;

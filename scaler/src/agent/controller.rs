@@ -1,0 +1,298 @@
+//! The whole scaler as one pure step: a second goes by, perhaps the pool is resized, and why.
+//!
+//! It adds to a policy what must hold whoever decides: missing measurements, limits, calendar
+//! floors, no scale-in while a backlog grows, and a pool that others resize, too. What was learned
+//! survives every change of the tuning.
+
+use super::decision::{Cause, Decision, Guard};
+use super::history::{History, View};
+use super::meter::Missing;
+use super::presets;
+use super::sample::{Pool, Sample};
+use super::sarsa::{Agent, Goal, Luck};
+use crate::policies::{Autoscaler, Ds2, Formula, Signal, ds2};
+use crate::tuning::{Mode, Tuning};
+
+/// What comes in every second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Second {
+    /// Seconds on the caller's clock; it should never go back, but may.
+    pub now: f64,
+    /// What was measured, or why nothing was.
+    pub seen: Result<Sample, Missing>,
+    /// The pool as it is.
+    pub pool: Pool,
+    /// The calendar's minimum at this time; see [`crate::tuning::Calendar::floor`].
+    pub calendar: u32,
+    /// For exploration.
+    pub luck: Luck,
+}
+
+/// A scaler.
+#[derive(Clone, Debug)]
+pub struct Controller {
+    tuning: Tuning,
+    /// The agent of mode `elastic`.
+    pub elastic: Agent,
+    /// The agent of mode `paper`.
+    pub paper: Agent,
+    formula: Option<Formula>,
+    history: History,
+    last: Option<f64>,
+    gap: Option<Gap>,
+    /// Until when a gap that is over still forbids scale-in.
+    cautious_until: Option<f64>,
+    /// The size that was last seen or asked for.
+    expected: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    since: f64,
+    boosted: bool,
+}
+
+/// Longest time between two seconds that is still continuous, seconds.
+const LONGEST: f64 = 3.0;
+
+impl Controller {
+    /// A scaler that goes on from what its agents know.
+    pub fn new(tuning: Tuning, elastic: Agent, paper: Agent) -> Self {
+        let mut made = Self {
+            tuning: Tuning::default(),
+            elastic,
+            paper,
+            formula: None,
+            history: History::default(),
+            last: None,
+            gap: None,
+            cautious_until: None,
+            expected: None,
+        };
+        made.retune(tuning);
+        made
+    }
+
+    /// With the shipped table.
+    pub fn shipped(tuning: Tuning) -> Self {
+        let elastic = presets::elastic(presets::ELASTIC, presets::shipped().table);
+        Self::new(tuning, elastic, presets::paper())
+    }
+
+    /// What is in force.
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
+    /// Puts another tuning in force. Nothing that was learned is lost.
+    pub fn retune(&mut self, tuning: Tuning) {
+        let t = &tuning;
+        for agent in [&mut self.elastic, &mut self.paper] {
+            let behaviour = &mut agent.behaviour;
+            behaviour.min = t.min_size;
+            behaviour.max = t.max_size;
+            behaviour.goal_seconds = t.latency_goal;
+            if behaviour.interval != t.decision_interval {
+                behaviour.interval = t.decision_interval;
+                agent.start_over();
+            }
+        }
+        let elastic = &mut self.elastic;
+        elastic.behaviour.kappa = t.late_window_price;
+        elastic.behaviour.epsilon = t.exploration;
+        elastic.behaviour.guarded = t.guards;
+        elastic.learner.rates.discount = t.discount;
+        elastic.learner.rates.trace = t.trace_decay;
+        elastic.learner.rates.first = t.learning_rate;
+        elastic.learner.rates.least = t.learning_rate_floor;
+        self.paper.behaviour.reward = Goal::Utilization {
+            target: t.target_utilization,
+        };
+        self.formula = formula(t);
+        if t.mode != self.tuning.mode {
+            self.elastic.interrupt();
+            self.paper.interrupt();
+        }
+        self.tuning = tuning;
+    }
+
+    /// Sees a second go by; `None` if the pool is to stay as it is and there is nothing to tell.
+    pub fn second(&mut self, second: Second) -> Option<Decision> {
+        let jumped = self.last.is_some_and(|last| {
+            let elapsed = second.now - last;
+            !(0.0..=LONGEST).contains(&elapsed)
+        });
+        let seen = match second.seen {
+            Ok(_) if jumped || !second.now.is_finite() => Err(Missing::ClockJumped),
+            Ok(sample) if !finite(&sample) => Err(Missing::NotANumber),
+            other => other,
+        };
+        if second.now.is_finite() {
+            self.last = Some(second.now);
+        }
+        let sample = match seen {
+            Ok(sample) => sample,
+            Err(reason) => return self.gap(&second, reason),
+        };
+        if self.gap.take().is_some() {
+            self.cautious_until = Some(second.now + self.tuning.gap_caution);
+        }
+        let growing = self
+            .history
+            .last()
+            .is_some_and(|before| sample.queued_seconds > before.queued_seconds);
+        self.history.push(sample);
+        if self.expected.is_some_and(|size| size != second.pool.size()) {
+            // Somebody else resized the pool: what follows is not the last choice's doing.
+            self.elastic.interrupt();
+            self.paper.interrupt();
+        }
+        let decided = self.wish(&second, growing);
+        self.expected = Some(decided.as_ref().map_or(second.pool.size(), |d| d.desired));
+        decided
+    }
+
+    /// Holds; once a gap, after some patience, enlarges the pool a little. Never to the maximum.
+    fn gap(&mut self, second: &Second, reason: Missing) -> Option<Decision> {
+        let begun = self.gap.is_none();
+        let now = if second.now.is_finite() {
+            second.now
+        } else {
+            self.last?
+        };
+        let gap = self.gap.get_or_insert(Gap {
+            since: now,
+            boosted: false,
+        });
+        if now < gap.since {
+            gap.since = now;
+        }
+        if begun {
+            self.history.clear();
+            self.elastic.start_over();
+            self.paper.start_over();
+            self.formula = formula(&self.tuning);
+        }
+        let seconds = now - gap.since;
+        let boost = !gap.boosted && seconds >= self.tuning.gap_patience;
+        gap.boosted |= boost;
+        let current = second.pool.size();
+        let desired = if boost && self.tuning.mode != Mode::Off {
+            let more = f64::from(current) * (1.0 + self.tuning.gap_boost / 100.0);
+            (more.ceil() as u32).min(self.tuning.max_size).max(current)
+        } else {
+            current
+        };
+        self.expected = Some(desired);
+        (begun || boost).then(|| Decision {
+            at: now,
+            before: current,
+            desired,
+            cause: Cause::Gap { seconds, reason },
+            guards: Vec::new(),
+        })
+    }
+
+    fn wish(&mut self, second: &Second, growing: bool) -> Option<Decision> {
+        let view = View {
+            now: second.now,
+            history: &self.history,
+            pool: second.pool,
+        };
+        let current = second.pool.size();
+        let floor = second.calendar;
+        let wish = match self.tuning.mode {
+            Mode::Off => return None,
+            Mode::Elastic => self.elastic.second(&view, floor, second.luck),
+            Mode::Paper => self.paper.second(&view, floor, second.luck),
+            Mode::SloDs2 | Mode::Hpa | Mode::Static => None,
+        };
+        let (wanted, cause, mut guards) = match wish {
+            Some(wish) => {
+                let cause = wish
+                    .choice
+                    .map_or(Cause::Guard, |c| Cause::Agent(Box::new(c)));
+                (wish.size, cause, wish.guards)
+            }
+            None => {
+                let formula = self.formula.as_mut().and_then(|f| f.desired(&view));
+                let cause = if formula.is_some() {
+                    Cause::Formula
+                } else {
+                    Cause::Guard
+                };
+                (formula.unwrap_or(current), cause, Vec::new())
+            }
+        };
+        let desired = self.limit(wanted, second, growing, &mut guards);
+        let told = matches!(cause, Cause::Agent(_)) || desired != current;
+        told.then_some(Decision {
+            at: second.now,
+            before: current,
+            desired,
+            cause,
+            guards,
+        })
+    }
+
+    /// What holds whoever decides.
+    fn limit(&self, wanted: u32, second: &Second, growing: bool, guards: &mut Vec<Guard>) -> u32 {
+        let current = second.pool.size();
+        let mut size = wanted;
+        let mut set = |to: u32, guard: Guard, size: &mut u32| {
+            if *size != to {
+                *size = to;
+                guards.push(guard);
+            }
+        };
+        if size < current && growing {
+            set(current, Guard::GrowingBacklog, &mut size);
+        }
+        if size < current && self.cautious_until.is_some_and(|until| second.now < until) {
+            set(current, Guard::AfterGap, &mut size);
+        }
+        if size < second.calendar {
+            set(second.calendar, Guard::Calendar, &mut size);
+        }
+        if size < self.tuning.min_size {
+            set(self.tuning.min_size, Guard::Min, &mut size);
+        }
+        if size > self.tuning.max_size {
+            set(self.tuning.max_size, Guard::Max, &mut size);
+        }
+        size
+    }
+}
+
+fn formula(tuning: &Tuning) -> Option<Formula> {
+    match tuning.mode {
+        Mode::Static => Some(Formula::Static(tuning.static_size)),
+        Mode::SloDs2 => Some(Formula::Ds2(Ds2::new(ds2::Parameters {
+            goal: tuning.latency_goal,
+            ..ds2::Parameters::WITHIN_GOAL
+        }))),
+        Mode::Hpa => {
+            let (target, window) = (tuning.target_utilization, 15);
+            let signal = Signal::Utilization { target, window };
+            Some(Formula::Autoscaler(Autoscaler::new(signal, 15.0, 300.0, 4)))
+        }
+        Mode::Elastic | Mode::Paper | Mode::Off => None,
+    }
+}
+
+fn finite(sample: &Sample) -> bool {
+    [
+        sample.arrived,
+        sample.busy,
+        sample.ready,
+        sample.queued_tuples,
+        sample.queued_seconds,
+        sample.started_tuples,
+        sample.started_seconds,
+        sample.started_batches,
+        sample.cost,
+        sample.late,
+    ]
+    .iter()
+    .all(|figure| figure.is_finite() && *figure >= 0.0)
+}

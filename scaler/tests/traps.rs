@@ -1,0 +1,468 @@
+//! What goes wrong in the field, each case on the pure controller with the shipped table.
+
+use windlass_scaler::agent::controller::{Controller, Second};
+use windlass_scaler::agent::decision::{Cause, Decision, Guard};
+use windlass_scaler::agent::meter::{Meter, Missing, Reading};
+use windlass_scaler::agent::sample::{Pool, Sample};
+use windlass_scaler::agent::sarsa::Luck;
+use windlass_scaler::simulator::{Pattern, Setting, Trace, World};
+use windlass_scaler::tuning::live::{Live, Outcome, Refusal};
+use windlass_scaler::tuning::{Mode, Tuning};
+
+const NEVER: Luck = Luck {
+    explore: 1.0,
+    direction: 0.0,
+};
+
+/// A controller, a simulated world, and what was decided in it.
+struct Rig<'a> {
+    controller: Controller,
+    world: World<'a>,
+    seen: Result<Sample, Missing>,
+    clock: f64,
+    calendar: u32,
+    decisions: Vec<Decision>,
+    sizes: Vec<u32>,
+}
+
+impl<'a> Rig<'a> {
+    fn new(trace: &'a Trace, pods: u32, tuning: Tuning) -> Self {
+        Self {
+            controller: Controller::shipped(tuning),
+            world: World::new(trace, pods),
+            seen: Err(Missing::First),
+            clock: 1_000.0,
+            calendar: 0,
+            decisions: Vec::new(),
+            sizes: Vec::new(),
+        }
+    }
+
+    /// Runs seconds; `spoil` may replace what is seen.
+    fn run(&mut self, seconds: usize, mut spoil: impl FnMut(Sample) -> Result<Sample, Missing>) {
+        for _ in 0..seconds {
+            let decided = self.controller.second(Second {
+                now: self.clock,
+                seen: self.seen,
+                pool: self.world.pool(),
+                calendar: self.calendar,
+                luck: NEVER,
+            });
+            if let Some(decision) = decided {
+                self.world.resize(decision.desired);
+                self.decisions.push(decision);
+            }
+            self.sizes.push(self.world.pool().size());
+            self.clock += 1.0;
+            self.seen = spoil(self.world.step().expect("the trace goes on"));
+        }
+    }
+}
+
+fn constant(rate: u32, seconds: usize) -> Trace {
+    Trace::of(vec![rate; seconds], 7, Setting::default())
+}
+
+fn gaps(decisions: &[Decision]) -> Vec<(u32, u32, Missing)> {
+    let of = |d: &Decision| match d.cause {
+        Cause::Gap { reason, .. } => Some((d.before, d.desired, reason)),
+        _ => None,
+    };
+    decisions.iter().filter_map(of).collect()
+}
+
+#[test]
+fn without_metrics_the_pool_is_held_enlarged_once_and_never_taken_to_the_maximum() {
+    let trace = constant(6_000, 400);
+    let mut rig = Rig::new(&trace, 8, Tuning::default());
+    rig.run(60, Ok);
+    rig.decisions.clear();
+    let before = rig.world.pool().size();
+    let learned = rig.controller.elastic.learner.table.clone();
+    rig.run(1, |_| Err(Missing::NoAnswer));
+    rig.run(120, |_| Err(Missing::NoAnswer));
+    let gaps = gaps(&rig.decisions);
+    let boosted = (f64::from(before) * 1.25).ceil() as u32;
+    assert_eq!(gaps.len(), 2, "{gaps:?}");
+    assert_eq!(gaps[0], (before, before, Missing::NoAnswer));
+    assert_eq!(gaps[1], (before, boosted, Missing::NoAnswer));
+    assert_eq!(rig.world.pool().size(), boosted);
+    assert_eq!(rig.controller.elastic.learner.table, learned);
+
+    // Back again: no scale-in across the gap, and nothing is learned from it.
+    rig.sizes.clear();
+    rig.run(16, Ok);
+    assert!(
+        rig.sizes.iter().all(|&size| size >= boosted),
+        "{:?}",
+        rig.sizes
+    );
+    rig.run(60, Ok);
+    assert!(rig.world.pool().size() < boosted, "it shrinks later");
+}
+
+#[test]
+fn a_figure_that_is_no_number_is_a_gap_and_reaches_no_table() {
+    let trace = constant(6_000, 200);
+    let mut rig = Rig::new(&trace, 8, Tuning::default());
+    rig.run(60, Ok);
+    for (at, bad) in [f64::NAN, f64::INFINITY, -1.0].into_iter().enumerate() {
+        rig.run(1, |sample| match at {
+            0 => Ok(Sample {
+                arrived: bad,
+                ..sample
+            }),
+            1 => Ok(Sample {
+                queued_seconds: bad,
+                ..sample
+            }),
+            _ => Ok(Sample {
+                cost: bad,
+                ..sample
+            }),
+        });
+        rig.run(20, Ok);
+    }
+    assert_eq!(
+        gaps(&rig.decisions).len(),
+        4,
+        "the start and three bad figures"
+    );
+    let cells = rig.controller.elastic.learner.table.cells();
+    assert!(
+        cells
+            .iter()
+            .all(|c| c.cost.is_finite() && c.late.is_finite())
+    );
+    assert!(
+        rig.sizes.iter().all(|&size| (6..=12).contains(&size)),
+        "{:?}",
+        rig.sizes
+    );
+}
+
+#[test]
+fn a_clock_that_jumps_either_way_is_a_gap_and_does_not_stop_the_scaler() {
+    for jump in [-86_400.0, 86_400.0, f64::NAN] {
+        let trace = constant(6_000, 300);
+        let mut rig = Rig::new(&trace, 8, Tuning::default());
+        rig.run(60, Ok);
+        rig.decisions.clear();
+        let before = rig.clock;
+        rig.clock += jump;
+        rig.run(1, Ok);
+        if jump.is_nan() {
+            rig.clock = before + 1.0;
+        }
+        rig.run(30, Ok);
+        let gaps = gaps(&rig.decisions);
+        assert_eq!(gaps.len(), 1, "{jump}: {gaps:?}");
+        assert_eq!(gaps[0].2, Missing::ClockJumped);
+        let chose = |d: &Decision| matches!(d.cause, Cause::Agent(_));
+        assert!(
+            rig.decisions.iter().filter(|d| chose(d)).count() >= 4,
+            "{jump}"
+        );
+        assert!(
+            rig.sizes.iter().all(|&size| size <= 12),
+            "{jump}: {:?}",
+            rig.sizes
+        );
+    }
+}
+
+#[test]
+fn counters_that_a_restart_reset_are_a_gap_and_no_spike() {
+    let mut meter = Meter::default();
+    let reading = |arrived: f64, queued: f64| {
+        let totals = Sample {
+            arrived,
+            queued_tuples: queued,
+            ..Sample::default()
+        };
+        Some(Reading { totals })
+    };
+    assert_eq!(meter.read(0.0, reading(1e9, 0.0)), Err(Missing::First));
+    let seen = meter.read(2.0, reading(1e9 + 12_000.0, 3.0)).unwrap();
+    assert!((seen.arrived - 6_000.0).abs() < 1e-6, "an amount a second");
+    assert!(
+        (seen.queued_tuples - 3.0).abs() < 1e-12,
+        "what waits is no difference"
+    );
+    assert_eq!(
+        meter.read(3.0, reading(500.0, 0.0)),
+        Err(Missing::Restarted)
+    );
+    let seen = meter.read(4.0, reading(6_500.0, 0.0)).unwrap();
+    assert!((seen.arrived - 6_000.0).abs() < 1e-6);
+    assert_eq!(meter.read(5.0, None), Err(Missing::NoAnswer));
+    assert_eq!(
+        meter.read(6.0, reading(f64::NAN, 0.0)),
+        Err(Missing::NotANumber)
+    );
+    // Three seconds after the last good one: still one stretch.
+    assert!(meter.read(7.0, reading(24_500.0, 0.0)).is_ok());
+    assert_eq!(
+        meter.read(2.0, reading(30_000.0, 0.0)),
+        Err(Missing::ClockJumped)
+    );
+    assert_eq!(
+        meter.read(60.0, reading(40_000.0, 0.0)),
+        Err(Missing::ClockJumped)
+    );
+}
+
+#[test]
+fn pods_that_never_become_ready_are_not_asked_for_beyond_the_maximum_nor_given_up_while_work_waits()
+{
+    let setting = Setting {
+        start_from: 1e6,
+        start_to: 1e6,
+        ..Setting::default()
+    };
+    let trace = Trace::of(vec![12_000; 300], 7, setting);
+    let mut rig = Rig::new(&trace, 4, Tuning::default());
+    rig.run(300, Ok);
+    let peak = *rig.sizes.iter().max().unwrap();
+    assert!(peak > 4 && peak <= 48, "{peak}");
+    let mut so_far = 0;
+    for &size in &rig.sizes[10..] {
+        assert!(size >= so_far, "it shrank under load: {:?}", rig.sizes);
+        so_far = size;
+    }
+}
+
+#[test]
+fn a_pool_that_somebody_scales_by_hand_is_brought_back_and_teaches_nothing() {
+    let trace = constant(6_000, 300);
+    let mut rig = Rig::new(&trace, 8, Tuning::default());
+    rig.run(63, Ok);
+    rig.world.resize(40);
+    rig.decisions.clear();
+    rig.run(30, Ok);
+    let choices = rig.decisions.iter().filter_map(|d| match &d.cause {
+        Cause::Agent(choice) => Some(choice),
+        _ => None,
+    });
+    let rewards: Vec<bool> = choices.map(|c| c.reward_of_previous.is_some()).collect();
+    assert!(
+        !rewards[0],
+        "the hand's cost is not the last choice's fault"
+    );
+    assert!(rewards[1..].iter().all(|&known| known));
+    assert!(rig.world.pool().size() <= 12, "{:?}", rig.sizes);
+}
+
+#[test]
+fn demand_beyond_the_maximum_stays_at_the_maximum_and_says_so() {
+    let trace = constant(60_000, 120);
+    let mut rig = Rig::new(&trace, 4, Tuning::default());
+    rig.run(120, Ok);
+    assert!(
+        rig.sizes[20..].iter().all(|&size| size == 48),
+        "{:?}",
+        rig.sizes
+    );
+    let last = rig.decisions.last().unwrap();
+    assert!(last.guards.contains(&Guard::Max) || last.guards.contains(&Guard::DemandFloor));
+}
+
+#[test]
+fn a_queue_of_a_million_at_the_start_takes_the_maximum_at_once() {
+    let mut controller = Controller::shipped(Tuning::default());
+    let mut pool = Pool {
+        starting: 0,
+        ready: 2,
+    };
+    for now in 0..12 {
+        let sample = Sample {
+            arrived: 1_000.0,
+            queued_tuples: 1e6,
+            queued_seconds: 700.0,
+            ready: 2.0,
+            busy: 2.0,
+            ..Sample::default()
+        };
+        let decided = controller.second(Second {
+            now: f64::from(now),
+            seen: Ok(sample),
+            pool,
+            calendar: 0,
+            luck: NEVER,
+        });
+        if let Some(decision) = decided {
+            pool.starting = decision.desired - pool.ready;
+        }
+    }
+    assert_eq!(pool.size(), 48);
+}
+
+#[test]
+fn an_hour_without_a_tuple_shrinks_to_the_minimum_and_then_wakes_up() {
+    let mut arrivals = vec![6_000; 60];
+    arrivals.extend(vec![0; 3_600]);
+    arrivals.extend(vec![6_000; 60]);
+    let trace = Trace::of(arrivals, 7, Setting::default());
+    let tuning = Tuning {
+        min_size: 2,
+        ..Tuning::default()
+    };
+    let mut rig = Rig::new(&trace, 8, tuning);
+    rig.run(3_660, Ok);
+    assert_eq!(rig.world.pool().size(), 2);
+    rig.run(60, Ok);
+    assert!(rig.world.pool().size() >= 6, "{:?}", rig.sizes.last());
+    let cells = rig.controller.elastic.learner.table.cells();
+    assert!(
+        cells
+            .iter()
+            .all(|c| c.cost.is_finite() && c.late.is_finite())
+    );
+}
+
+#[test]
+fn a_function_that_turns_half_as_slow_again_is_followed() {
+    let setting = Setting {
+        shift_at: 300,
+        shift_factor: 1.5,
+        ..Setting::default()
+    };
+    let trace = Trace::of(Pattern::Steady.arrivals(5_000), 5_000, setting);
+    let mut rig = Rig::new(&trace, 8, Tuning::default());
+    rig.run(900, Ok);
+    // The mean over a minute has to see the change first.
+    let late = {
+        rig.run(600, Ok);
+        let samples = rig.world.metrics();
+        samples.late_percent
+    };
+    assert!(late < 5.0, "{late}");
+    assert!(rig.world.pool().size() >= 10, "{}", rig.world.pool().size());
+}
+
+#[test]
+fn no_scale_in_while_the_backlog_grows_whoever_decides() {
+    for mode in [
+        Mode::Elastic,
+        Mode::Paper,
+        Mode::SloDs2,
+        Mode::Hpa,
+        Mode::Static,
+    ] {
+        let tuning = Tuning {
+            mode,
+            static_size: 2,
+            ..Tuning::default()
+        };
+        let mut controller = Controller::shipped(tuning);
+        let pool = Pool {
+            starting: 0,
+            ready: 20,
+        };
+        for now in 0..60 {
+            let decided = controller.second(Second {
+                now: f64::from(now),
+                // An idle pool, and yet more and more waits: the dispatcher cannot hand out.
+                seen: Ok(Sample {
+                    arrived: 100.0,
+                    ready: 20.0,
+                    queued_seconds: 0.01 * f64::from(now),
+                    ..Sample::default()
+                }),
+                pool,
+                calendar: 0,
+                luck: NEVER,
+            });
+            if now > 1
+                && let Some(decision) = decided
+            {
+                assert!(decision.desired >= 20, "{mode:?}: {decision:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_calendar_floor_holds_and_is_named() {
+    let trace = constant(1_000, 100);
+    let mut rig = Rig::new(&trace, 4, Tuning::default());
+    rig.calendar = 30;
+    rig.run(100, Ok);
+    assert_eq!(rig.world.pool().size(), 30);
+    assert!(
+        rig.decisions
+            .iter()
+            .any(|d| d.guards.contains(&Guard::Calendar))
+    );
+}
+
+#[test]
+fn mode_off_leaves_the_pool_alone() {
+    let trace = constant(20_000, 100);
+    let tuning = Tuning {
+        mode: Mode::Off,
+        ..Tuning::default()
+    };
+    let mut rig = Rig::new(&trace, 3, tuning);
+    rig.run(50, Ok);
+    rig.run(50, |_| Err(Missing::NoAnswer));
+    assert!(rig.sizes.iter().all(|&size| size == 3));
+}
+
+#[test]
+fn a_tuning_that_is_deleted_emptied_or_edited_a_hundred_times_keeps_what_was_learned() {
+    let trace = constant(6_000, 400);
+    let mut rig = Rig::new(&trace, 8, Tuning::default());
+    rig.run(60, Ok);
+    let learned = rig.controller.elastic.learner.table.clone();
+    let mut live = Live::default();
+    for edit in 1..=100 {
+        let max = (10 + edit).to_string();
+        let applied = live.edit(Some(&[("max-size", max.as_str())]));
+        assert_eq!(applied, Ok(Outcome::Applied(edit)));
+        rig.controller.retune(live.tuning().clone());
+        let bad = live.edit(Some(&[("max-size", "none"), ("mode", "best")]));
+        assert!(matches!(bad, Err(Refusal::Invalid(reasons)) if reasons.len() == 2));
+    }
+    assert_eq!(live.edit(None), Err(Refusal::Empty));
+    assert_eq!(live.edit(Some(&[])), Err(Refusal::Empty));
+    assert_eq!(live.tuning().max_size, 110);
+    assert_eq!((live.generation(), live.refused_total()), (100, 102));
+    assert_eq!(
+        live.edit(Some(&[("max-size", "110")])),
+        Ok(Outcome::Unchanged)
+    );
+    assert_eq!(live.refused(), None);
+    assert_eq!(rig.controller.elastic.learner.table, learned);
+    rig.run(60, Ok);
+    assert!(
+        rig.sizes.iter().all(|&size| (6..=12).contains(&size)),
+        "{:?}",
+        rig.sizes
+    );
+}
+
+#[test]
+fn the_same_records_give_the_same_decisions() {
+    let trace = Trace::new(Pattern::Walk, 5_000, Setting::default());
+    let mut records = Vec::new();
+    let mut rig = Rig::new(&trace, 8, Tuning::default());
+    for _ in 0..600 {
+        records.push((rig.clock, rig.seen, rig.world.pool()));
+        rig.run(1, Ok);
+    }
+    let mut again = Controller::shipped(Tuning::default());
+    let mut decided = records.into_iter().filter_map(|(now, seen, pool)| {
+        again.second(Second {
+            now,
+            seen,
+            pool,
+            calendar: 0,
+            luck: NEVER,
+        })
+    });
+    for recorded in &rig.decisions {
+        assert_eq!(decided.next().as_ref(), Some(recorded));
+    }
+    assert_eq!(decided.next(), None);
+}
