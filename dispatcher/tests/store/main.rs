@@ -3,6 +3,7 @@
 //! database, which it leaves behind when it fails.
 
 mod backend;
+mod board;
 mod commits;
 #[cfg(feature = "failpoints")]
 mod crashes;
