@@ -47,8 +47,13 @@ fn main() {
 /// Builds `web/dist` if it is missing or older than its sources.
 fn build(web: &Path) -> Result<(), String> {
     let index = web.join("dist/index.html");
-    let newest = SOURCES.iter().filter_map(|source| newest(&web.join(source))).max();
-    let built = std::fs::metadata(&index).and_then(|data| data.modified()).ok();
+    let newest = SOURCES
+        .iter()
+        .filter_map(|source| newest(&web.join(source)))
+        .max();
+    let built = std::fs::metadata(&index)
+        .and_then(|data| data.modified())
+        .ok();
     if built.is_some() && built >= newest {
         return Ok(());
     }
@@ -70,7 +75,11 @@ fn run(web: &Path, arguments: &[&str]) -> Result<(), String> {
     let said = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
     let last = said.lines().rev().find(|line| !line.trim().is_empty());
-    Err(format!("npm {}: {}", arguments.join(" "), last.unwrap_or("failed")))
+    Err(format!(
+        "npm {}: {}",
+        arguments.join(" "),
+        last.unwrap_or("failed")
+    ))
 }
 
 fn newest(path: &Path) -> Option<std::time::SystemTime> {
@@ -79,7 +88,10 @@ fn newest(path: &Path) -> Option<std::time::SystemTime> {
         return data.modified().ok();
     }
     let entries = std::fs::read_dir(path).ok()?;
-    entries.flatten().filter_map(|entry| newest(&entry.path())).max()
+    entries
+        .flatten()
+        .filter_map(|entry| newest(&entry.path()))
+        .max()
 }
 
 fn collect(root: &Path, folder: &Path, files: &mut Vec<(String, PathBuf)>) {

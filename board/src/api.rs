@@ -28,7 +28,10 @@ const MOST_ROWS: usize = 100_000;
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "windlass board", description = "Live and past sales by province, read from replicas."),
+    info(
+        title = "windlass board",
+        description = "Live and past sales by province, read from replicas."
+    ),
     paths(gmv, totals, status, events),
     components(schemas(Frame))
 )]
@@ -87,7 +90,11 @@ fn problem(status: StatusCode, error: impl ToString) -> Response {
 
 fn instant(name: &str, text: &str) -> Result<i64, String> {
     let ms = text.parse::<i64>().ok();
-    let at = || text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond);
+    let at = || {
+        text.parse::<Timestamp>()
+            .ok()
+            .map(Timestamp::as_millisecond)
+    };
     ms.or_else(at).ok_or_else(|| {
         format!("expected `{name}` to be an instant such as 2026-11-11T00:00:00Z or 1794355200000, got {text:?}")
     })
@@ -107,7 +114,8 @@ async fn gmv(
         Ok(Query(params)) => params,
         Err(error) => return problem(StatusCode::BAD_REQUEST, error.body_text()),
     };
-    let bounds = instant("from", &params.from).and_then(|from| Ok((from, instant("to", &params.to)?)));
+    let bounds =
+        instant("from", &params.from).and_then(|from| Ok((from, instant("to", &params.to)?)));
     let (from, to) = match bounds {
         Ok(bounds) => bounds,
         Err(error) => return problem(StatusCode::BAD_REQUEST, error),
@@ -119,7 +127,11 @@ async fn gmv(
     };
     let query = GmvQuery {
         from: Some(from.div_euclid(width).saturating_mul(width)),
-        to: Some(to.saturating_add(width - 1).div_euclid(width).saturating_mul(width)),
+        to: Some(
+            to.saturating_add(width - 1)
+                .div_euclid(width)
+                .saturating_mul(width),
+        ),
         province: params.province,
         last: None,
     };
@@ -236,7 +248,13 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
         shared.frames.load(Ordering::Relaxed),
         shared.viewers.load(Ordering::Relaxed),
     );
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        text,
+    )
 }
 
 #[cfg(test)]
@@ -247,7 +265,10 @@ mod tests {
     fn the_description_names_every_call_and_its_parameters() {
         let json = serde_json::to_value(description()).unwrap();
         for path in ["gmv", "totals", "status", "events"] {
-            assert!(json["paths"][format!("/api/v1/{path}")]["get"].is_object(), "{path}");
+            assert!(
+                json["paths"][format!("/api/v1/{path}")]["get"].is_object(),
+                "{path}"
+            );
         }
         let names: Vec<_> = json["paths"]["/api/v1/gmv"]["get"]["parameters"]
             .as_array()

@@ -113,7 +113,11 @@ impl Dispatcher {
         }
         let url = &self.url;
         let answer = request.send().await.map_err(|error| {
-            let why = if error.is_timeout() { "no answer in 2 s" } else { "nothing listens there" };
+            let why = if error.is_timeout() {
+                "no answer in 2 s"
+            } else {
+                "nothing listens there"
+            };
             format!("dispatcher {url}: {why}")
         })?;
         if !answer.status().is_success() {

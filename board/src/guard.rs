@@ -21,12 +21,7 @@ const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-
 ///
 /// # Errors
 /// If that is so and nobody insists.
-pub fn refuse_open(
-    listen: SocketAddr,
-    token: bool,
-    tls: bool,
-    forced: bool,
-) -> anyhow::Result<()> {
+pub fn refuse_open(listen: SocketAddr, token: bool, tls: bool, forced: bool) -> anyhow::Result<()> {
     if listen.ip().is_loopback() || token || tls || forced {
         return Ok(());
     }
@@ -50,11 +45,20 @@ pub(crate) async fn authorize(
         return next.run(request).await;
     }
     let query = request.uri().query().unwrap_or_default();
-    let shown = query.split('&').find_map(|pair| pair.strip_prefix("token="));
+    let shown = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("token="));
     if shown.is_some_and(|shown| same(shown.as_bytes(), token.as_bytes())) {
-        let rest: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("token=")).collect();
+        let rest: Vec<&str> = query
+            .split('&')
+            .filter(|pair| !pair.starts_with("token="))
+            .collect();
         let path = request.uri().path();
-        let place = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };
+        let place = if rest.is_empty() {
+            path.to_owned()
+        } else {
+            format!("{path}?{}", rest.join("&"))
+        };
         // A path of two slashes would lead to another host.
         let place = format!("/{}", place.trim_start_matches('/'));
         let cookie = format!("{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/");
@@ -67,11 +71,20 @@ pub(crate) async fn authorize(
 }
 
 fn carries(headers: &HeaderMap, token: &str) -> bool {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
     let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
     let cookie = text(header::COOKIE).and_then(|value| {
-        let pairs = value.split(';').filter_map(|pair| pair.trim().split_once('='));
-        pairs.into_iter().find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+        let pairs = value
+            .split(';')
+            .filter_map(|pair| pair.trim().split_once('='));
+        pairs
+            .into_iter()
+            .find(|(name, _)| *name == COOKIE)
+            .map(|(_, value)| value)
     });
     let matches = |given: &str| same(given.as_bytes(), token.as_bytes());
     bearer.is_some_and(matches) || cookie.is_some_and(matches)
@@ -95,7 +108,9 @@ pub(crate) async fn headers(request: Request, next: Next) -> Response {
     for (name, value) in fixed {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     response
 }
 

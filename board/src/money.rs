@@ -25,7 +25,11 @@ pub(crate) fn mean(hundredths: i128, count: u64) -> String {
     // Ten-thousandths, without overflow for any sum that a DECIMAL(38,2) holds.
     let (whole, rest) = (hundredths / count, hundredths % count);
     let part = rest * 100;
-    let half = if hundredths < 0 { -count / 2 } else { count / 2 };
+    let half = if hundredths < 0 {
+        -count / 2
+    } else {
+        count / 2
+    };
     let scaled = (part + half) / count + whole * 100;
     let magnitude = scaled.unsigned_abs();
     let sign = if scaled < 0 { "-" } else { "" };
@@ -38,7 +42,12 @@ mod tests {
 
     #[test]
     fn text_is_read_and_written_to_the_cent() {
-        for value in ["0.00", "-0.05", "12.50", "99999999999999999999999999999999999.99"] {
+        for value in [
+            "0.00",
+            "-0.05",
+            "12.50",
+            "99999999999999999999999999999999999.99",
+        ] {
             assert_eq!(text(hundredths(value).unwrap()), value);
         }
         assert_eq!(hundredths("7"), Some(700));

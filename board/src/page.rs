@@ -19,9 +19,15 @@ pub(crate) async fn serve(uri: Uri, headers: HeaderMap) -> Response {
         name => name,
     };
     if FILES.is_empty() && name == "index.html" {
-        return ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], WITHOUT).into_response();
+        return (
+            [(header::CONTENT_TYPE, "text/html; charset=utf-8")],
+            WITHOUT,
+        )
+            .into_response();
     }
-    let accepts = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    let accepts = headers
+        .get(header::ACCEPT_ENCODING)
+        .and_then(|value| value.to_str().ok());
     let zipped = accepts
         .is_some_and(|accepts| accepts.contains("gzip"))
         .then(|| file(&format!("{name}.gz")))
@@ -30,15 +36,31 @@ pub(crate) async fn serve(uri: Uri, headers: HeaderMap) -> Response {
         return (StatusCode::NOT_FOUND, "no such page\n").into_response();
     };
     // Names under assets/ carry a hash of their content.
-    let cache = if name.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let cache = if name.starts_with("assets/") {
+        "public, max-age=31536000, immutable"
+    } else {
+        "no-cache"
+    };
     let mut response = body.into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind(name)));
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static(cache));
+    headers.insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static(kind(name)),
+    );
+    headers.insert(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static(cache),
+    );
     if zipped.is_some() {
-        headers.insert(header::CONTENT_ENCODING, header::HeaderValue::from_static("gzip"));
+        headers.insert(
+            header::CONTENT_ENCODING,
+            header::HeaderValue::from_static("gzip"),
+        );
     }
-    headers.insert(header::VARY, header::HeaderValue::from_static("accept-encoding"));
+    headers.insert(
+        header::VARY,
+        header::HeaderValue::from_static("accept-encoding"),
+    );
     response
 }
 

@@ -69,7 +69,9 @@ impl Shared {
     }
 
     pub fn live(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(|broken| broken.into_inner())
+        self.live
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner())
     }
 }
 
@@ -188,17 +190,25 @@ impl Poller {
             None => None,
         };
         let at = unix_ms();
-        let replicas = self.shared.reader.replicas().into_iter().map(|state| Replica {
-            server: state.server,
-            skipped: state.skipped,
-            commits: state.commits,
-            age_ms: state.age_ms,
-        });
+        let replicas = self
+            .shared
+            .reader
+            .replicas()
+            .into_iter()
+            .map(|state| Replica {
+                server: state.server,
+                skipped: state.skipped,
+                commits: state.commits,
+                age_ms: state.age_ms,
+            });
         let replicas: Vec<Replica> = replicas.collect();
         let quarantined = self.shared.live().status.quarantined;
         let found = self.found(progress, &replicas, answer.as_ref(), quarantined);
         self.troubles.update(at, found);
-        let operations = answer.as_ref().and_then(|a| a.as_ref().ok()).map(|a| a.operations(at));
+        let operations = answer
+            .as_ref()
+            .and_then(|a| a.as_ref().ok())
+            .map(|a| a.operations(at));
 
         let mut live = self.shared.live();
         if let Some(operations) = operations {
@@ -240,7 +250,8 @@ impl Poller {
             Some(Ok(answer)) => {
                 found.extend(answer.troubles().map(|why| ("shard", why)));
                 let halted = answer.halted.iter();
-                found.extend(halted.map(|why| ("halted", format!("no batch is handed out: {why}"))));
+                found
+                    .extend(halted.map(|why| ("halted", format!("no batch is handed out: {why}"))));
             }
             None => {}
         }

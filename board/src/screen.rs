@@ -65,7 +65,11 @@ impl Screen {
         let forget_before = snapshot.newest.map_or(0, |newest| newest - HISTORY_MS);
         self.seconds = self.seconds.split_off(&forget_before);
         let run: Vec<Sales> = snapshot.totals.iter().map(total).collect();
-        let last_closed = self.seconds.iter().rev().find(|(_, second)| second.state != "open");
+        let last_closed = self
+            .seconds
+            .iter()
+            .rev()
+            .find(|(_, second)| second.state != "open");
         let (second_start, second) = match last_closed {
             Some((&start, second)) => (Some(start), second.rows.clone()),
             None => (None, Vec::new()),
@@ -93,7 +97,10 @@ impl Screen {
 
     /// All of it, for a viewer that knows nothing yet.
     pub fn whole(&self) -> Frame {
-        let windows = self.seconds.iter().map(|(&start, second)| second.window(start));
+        let windows = self
+            .seconds
+            .iter()
+            .map(|(&start, second)| second.window(start));
         Frame {
             windows: windows.collect(),
             ..self.frame.clone()
@@ -112,7 +119,10 @@ impl Screen {
 
     /// Windows of the history that are open.
     pub fn open(&self) -> u64 {
-        self.seconds.values().filter(|second| second.state == "open").count() as u64
+        self.seconds
+            .values()
+            .filter(|second| second.state == "open")
+            .count() as u64
     }
 
     fn minute(&self, last: Option<i64>) -> Vec<Sales> {
@@ -125,7 +135,9 @@ impl Screen {
                 by_province.entry(&row.province).or_default().push(row);
             }
         }
-        let sums = by_province.into_iter().map(|(province, rows)| add(province, rows.into_iter()));
+        let sums = by_province
+            .into_iter()
+            .map(|(province, rows)| add(province, rows.into_iter()));
         sums.collect()
     }
 }
@@ -234,12 +246,28 @@ mod tests {
     #[test]
     fn a_viewer_is_told_only_of_windows_that_changed() {
         let mut screen = Screen::default();
-        let rows = vec![row(1, "Anhui", "10.00", 0, "closed"), row(2, "Anhui", "5.00", 0, "open")];
-        assert_eq!(screen.take(snapshot(1, rows, "15.00")).unwrap().windows.len(), 2);
-        let rows = vec![row(1, "Anhui", "11.00", 1, "closed"), row(2, "Anhui", "5.00", 0, "open")];
+        let rows = vec![
+            row(1, "Anhui", "10.00", 0, "closed"),
+            row(2, "Anhui", "5.00", 0, "open"),
+        ];
+        assert_eq!(
+            screen
+                .take(snapshot(1, rows, "15.00"))
+                .unwrap()
+                .windows
+                .len(),
+            2
+        );
+        let rows = vec![
+            row(1, "Anhui", "11.00", 1, "closed"),
+            row(2, "Anhui", "5.00", 0, "open"),
+        ];
         let frame = screen.take(snapshot(2, rows, "16.00")).unwrap();
         assert_eq!(frame.windows.len(), 1);
-        assert_eq!((frame.windows[0].gmv.as_str(), frame.windows[0].revision), ("11.00", 1));
+        assert_eq!(
+            (frame.windows[0].gmv.as_str(), frame.windows[0].revision),
+            ("11.00", 1)
+        );
         assert_eq!(frame.total.gmv, "16.00");
         assert_eq!(screen.whole().windows.len(), 2);
     }
@@ -271,7 +299,11 @@ mod tests {
     #[test]
     fn history_is_bounded() {
         let mut screen = Screen::default();
-        screen.take(snapshot(1, vec![row(1, "Anhui", "1.00", 0, "final")], "1.00"));
+        screen.take(snapshot(
+            1,
+            vec![row(1, "Anhui", "1.00", 0, "final")],
+            "1.00",
+        ));
         let mut late = row(1, "Anhui", "1.00", 0, "open");
         late.window_start = "2026-11-11 01:00:00.000".into();
         let mut next = snapshot(2, vec![late], "2.00");

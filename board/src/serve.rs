@@ -64,22 +64,35 @@ impl Board {
     /// # Errors
     /// If a URL is not one of a store, the token cannot be a header's or the certificate cannot be read.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        let fit = |token: &String| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic() && b != b';' && b != b'&');
+        let fit = |token: &String| {
+            !token.is_empty()
+                && token
+                    .bytes()
+                    .all(|b| b.is_ascii_graphic() && b != b';' && b != b'&')
+        };
         if !config.token.iter().all(fit) {
             anyhow::bail!("expected a token of visible ASCII characters without ; and &");
         }
         let reader = BoardReader::new(&config.replicas, &config.stream, config.max_lag)?;
         let shared = Arc::new(Shared::new(reader));
         let dispatcher = config.dispatcher.as_deref();
-        let dispatcher = dispatcher.map(|url| Dispatcher::new(url, config.dispatcher_token)).transpose()?;
+        let dispatcher = dispatcher
+            .map(|url| Dispatcher::new(url, config.dispatcher_token))
+            .transpose()?;
         let router = api::router(Arc::clone(&shared))
             .layer(axum::middleware::from_fn_with_state(
                 config.token.map(Arc::<str>::from),
                 guard::authorize,
             ))
             .layer(axum::middleware::from_fn(guard::headers));
-        config.listener.set_nonblocking(true).context("cannot set the listener up")?;
-        let address = config.listener.local_addr().context("the listener is not bound")?;
+        config
+            .listener
+            .set_nonblocking(true)
+            .context("cannot set the listener up")?;
+        let address = config
+            .listener
+            .local_addr()
+            .context("the listener is not bound")?;
         let handle = Handle::new();
         let service = router.into_make_service();
         let server = match &config.tls {

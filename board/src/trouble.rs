@@ -47,7 +47,10 @@ mod tests {
         let mut troubles = Troubles::default();
         let lag = |n: u32| ("replica", format!("replica a: lags {n} commits"));
         troubles.update(10, vec![lag(1)]);
-        troubles.update(20, vec![lag(5), ("dispatcher", "dispatcher d: gone".into())]);
+        troubles.update(
+            20,
+            vec![lag(5), ("dispatcher", "dispatcher d: gone".into())],
+        );
         assert_eq!(troubles.now()[0].since, 10);
         assert_eq!(troubles.now()[0].text, "replica a: lags 5 commits");
         assert_eq!(troubles.now()[1].since, 20);

@@ -16,7 +16,7 @@ use crate::values::Span;
 
 const EXAMPLES: &str = "\
 Examples:
-  windlass board --replica mysql://reader:PASSWORD@replica/windlass --dispatcher http://127.0.0.1:8088
+  windlass board --replica mysql://reader:PASSWORD@replica/windlass --dispatcher http://127.0.0.1:7070
       the page on http://127.0.0.1:8080
   WINDLASS_BOARD_TOKEN=… windlass board --replica … --listen 0.0.0.0:8080
       for others too: they open http://HOST:8080/?token=…
@@ -34,13 +34,23 @@ pub struct Board {
     #[arg(long, value_name = "URL", env = "WINDLASS_DISPATCHER")]
     dispatcher: Option<String>,
     /// That dispatcher's token
-    #[arg(long, value_name = "TOKEN", env = "WINDLASS_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "WINDLASS_TOKEN",
+        hide_env_values = true
+    )]
     dispatcher_token: Option<String>,
     /// Where to serve the page
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// What viewers must show: as ?token=… once, or as bearer token
-    #[arg(long, value_name = "TOKEN", env = "WINDLASS_BOARD_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "WINDLASS_BOARD_TOKEN",
+        hide_env_values = true
+    )]
     token: Option<String>,
     /// Serve HTTPS with this certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -72,7 +82,12 @@ impl Board {
         }
         let tls = self.tls_cert.clone().zip(self.tls_key.clone());
         let tls = tls.map(|(certificate, key)| Tls { certificate, key });
-        refuse_open(self.listen, self.token.is_some(), tls.is_some(), self.open_to_all)?;
+        refuse_open(
+            self.listen,
+            self.token.is_some(),
+            tls.is_some(),
+            self.open_to_all,
+        )?;
         let mut signals = Signals::catch()?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = std::net::TcpListener::bind(self.listen).with_context(|| {
@@ -81,19 +96,28 @@ impl Board {
                 self.listen
             )
         })?;
-        let dispatcher = self.dispatcher.clone().or_else(|| config.dispatcher.clone());
+        let dispatcher = self
+            .dispatcher
+            .clone()
+            .or_else(|| config.dispatcher.clone());
         let mut page = Page::start(PageConfig {
             replicas: replicas.to_vec(),
             stream: config.stream.clone(),
             max_lag: self.max_lag.0,
             dispatcher,
-            dispatcher_token: self.dispatcher_token.clone().or_else(|| config.token.clone()),
+            dispatcher_token: self
+                .dispatcher_token
+                .clone()
+                .or_else(|| config.token.clone()),
             listener,
             token: self.token.clone(),
             tls,
         })
         .await?;
-        tracing::info!(page.url = format!("{scheme}://{}/", page.address()), "the board is open");
+        tracing::info!(
+            page.url = format!("{scheme}://{}/", page.address()),
+            "the board is open"
+        );
         tokio::select! {
             failed = page.failed() => failed?,
             () = signals.next() => page.stop().await,
@@ -109,11 +133,17 @@ const FIRST_PORT: u16 = 8080;
 ///
 /// # Errors
 /// If twenty ports are taken.
-pub(super) async fn beside(store: &str, config: &Config, dispatcher: SocketAddr) -> anyhow::Result<Page> {
+pub(super) async fn beside(
+    store: &str,
+    config: &Config,
+    dispatcher: SocketAddr,
+) -> anyhow::Result<Page> {
     let mut ports = FIRST_PORT..FIRST_PORT + 20;
     let listener = ports
         .find_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok())
-        .context("expected a free port from 8080 to 8099 for the board: free one, or pass --no-board")?;
+        .context(
+            "expected a free port from 8080 to 8099 for the board: free one, or pass --no-board",
+        )?;
     Page::start(PageConfig {
         replicas: vec![store.to_owned()],
         stream: config.stream.clone(),

@@ -12,7 +12,10 @@ registerMap("china", outlines as never);
 
 /** A colour of the theme in force. */
 const colour = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const short = (value: number) => new Intl.NumberFormat("en", { notation: "compact" }).format(value);
+const short = (value: number) =>
+  Math.abs(value) < 1e15 ? new Intl.NumberFormat("en", { notation: "compact" }).format(value) : value.toExponential(1);
+/** Text of charts grows with the page's, which is larger on a wall. */
+const small = () => Math.round(parseFloat(getComputedStyle(document.documentElement).fontSize) * 0.78);
 const clock = (ms: number) => new Date(ms).toLocaleTimeString("en-GB");
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
@@ -21,7 +24,8 @@ class Chart {
   protected readonly chart: EChartsType;
   constructor(protected readonly box: HTMLElement) {
     this.chart = init(box, null, { renderer: "canvas" });
-    new ResizeObserver(() => this.chart.resize()).observe(box);
+    // A hidden box has no size, and nothing to draw in.
+    new ResizeObserver(() => box.clientWidth > 0 && box.clientHeight > 0 && this.chart.resize()).observe(box);
   }
 }
 
@@ -66,7 +70,7 @@ export class ChinaMap extends Chart {
 
 const axis = () => ({
   axisLine: { lineStyle: { color: colour("--line") } },
-  axisLabel: { color: colour("--soft"), hideOverlap: true },
+  axisLabel: { color: colour("--soft"), hideOverlap: true, fontSize: small() },
   splitLine: { lineStyle: { color: colour("--line") } },
 });
 
@@ -108,6 +112,8 @@ export class Seconds extends Chart {
 export interface Line {
   name: string;
   points: [number, number][];
+  /** Drawn over the others, which stay visible beneath. */
+  dashed?: boolean;
 }
 
 export class Lines extends Chart {
@@ -117,8 +123,9 @@ export class Lines extends Chart {
     this.chart.setOption({
       animation: false,
       color: colours,
-      legend: { top: 0, left: 8, itemWidth: 14, icon: "roundRect", itemHeight: 4, textStyle: { color: colour("--text") } },
-      grid: { left: 8, right: 12, top: 34, bottom: 4, containLabel: true },
+      legend: { top: 0, left: 8, itemWidth: 14, icon: "roundRect", itemHeight: 4, textStyle: { color: colour("--text"), fontSize: small() } },
+      // A narrow box breaks the legend into two lines.
+      grid: { left: 8, right: 12, top: this.box.clientWidth < 430 && lines.length > 3 ? 62 : 40, bottom: 4, containLabel: true },
       xAxis: {
         type: "time",
         min: last - 299_000,
@@ -129,7 +136,7 @@ export class Lines extends Chart {
         axisLabel: { ...axis().axisLabel, formatter: clock },
       },
       yAxis: { type: "value", min: 0, minInterval: 1, splitNumber: 3, ...axis(), axisLabel: { ...axis().axisLabel, formatter: short } },
-      series: lines.map((line) => ({ type: "line", name: line.name, showSymbol: false, lineStyle: { width: 2 }, data: line.points })),
+      series: lines.map((line) => ({ type: "line", name: line.name, showSymbol: false, z: line.dashed ? 3 : 2, lineStyle: { width: 2, type: line.dashed ? "dashed" : "solid" }, data: line.points })),
     });
   }
 }

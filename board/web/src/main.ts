@@ -81,6 +81,9 @@ function drawScreen(): void {
   get("map").ariaLabel = leader ? `${t("map")}: ${named(leader.province, view.language)} ${grouped(leader.gmv)}` : t("noData");
   ranking.draw(rows, view.language);
   get("ranking-empty").hidden = rows.length > 0;
+  get("ranking").hidden = rows.length === 0;
+  get("seconds-empty").hidden = now.windows.length > 0;
+  get("seconds").hidden = now.windows.length === 0;
   seconds.draw(now.windows, now.secondStart);
   get("seconds").ariaLabel = `${t("seconds")}: ${now.windows.length}`;
   hover(now);

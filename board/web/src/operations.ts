@@ -23,6 +23,7 @@ export class OperationsView {
   draw(status: Status | null, history: Operations[], language: string): void {
     const some = history.length > 0;
     (this.root.querySelector("#no-dispatcher") as HTMLElement).hidden = some;
+    this.root.classList.toggle("alone", !some);
     for (const section of this.root.querySelectorAll<HTMLElement>("[data-ops]")) {
       section.hidden = !some;
       const key = section.dataset.ops ?? "";
@@ -33,6 +34,7 @@ export class OperationsView {
       this.charts.set(key, chart);
       const lines: Line[] = (CHARTS[key] ?? []).map(([word, figure]) => ({
         name: say(word, language),
+        dashed: word === "size",
         points: history.map((o) => [o.at, figure(o)]),
       }));
       chart.draw(lines);

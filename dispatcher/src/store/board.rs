@@ -174,7 +174,10 @@ impl BoardReader {
                 (Ok(own), Some(best)) => lag(own, best, self.max_lag_ms),
                 (Ok(_), None) => None,
             };
-            let mut state = lane.state.lock().unwrap_or_else(|broken| broken.into_inner());
+            let mut state = lane
+                .state
+                .lock()
+                .unwrap_or_else(|broken| broken.into_inner());
             state.skipped = skipped;
             if let Ok(progress) = answer {
                 state.commits = progress.commits;
@@ -289,8 +292,11 @@ impl BoardReader {
             of += &format!(" AND r.item_key = {}", dialect.text(province));
         }
         let rows = match step {
-            Step::Second => tables::per_second(dialect, &of)
-                .replacen("r.window_start,", "r.window_start AS step_start,", 1),
+            Step::Second => tables::per_second(dialect, &of).replacen(
+                "r.window_start,",
+                "r.window_start AS step_start,",
+                1,
+            ),
             _ => tables::per_step(dialect, &of, step.start(dialect)),
         };
         format!(
@@ -421,7 +427,10 @@ impl BoardReader {
 
 impl Lane {
     fn state(&self) -> ReplicaState {
-        let state = self.state.lock().unwrap_or_else(|broken| broken.into_inner());
+        let state = self
+            .state
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner());
         state.clone()
     }
 
@@ -434,7 +443,10 @@ impl Lane {
 
     /// Skips it until a probe succeeds.
     fn failed(&self, error: StoreError) -> StoreError {
-        let mut state = self.state.lock().unwrap_or_else(|broken| broken.into_inner());
+        let mut state = self
+            .state
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner());
         state.skipped = Some(error.to_string());
         error
     }

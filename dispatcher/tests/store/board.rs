@@ -69,7 +69,14 @@ async fn longer_steps_are_sums_of_the_seconds(backend: &Backend) {
     let (minutes, _) = board.steps(&query, Step::Minute, 10).await.unwrap();
     let shown: Vec<_> = minutes
         .iter()
-        .map(|row| (row.window_start.as_str(), row.orders, row.gmv.as_str(), row.state.as_str()))
+        .map(|row| {
+            (
+                row.window_start.as_str(),
+                row.orders,
+                row.gmv.as_str(),
+                row.state.as_str(),
+            )
+        })
         .collect();
     assert_eq!(
         shown,
@@ -84,7 +91,10 @@ async fn longer_steps_are_sums_of_the_seconds(backend: &Backend) {
     };
     let (hours, _) = board.steps(&hour, Step::Hour, 10).await.unwrap();
     assert_eq!(hours.len(), 1);
-    assert_eq!((hours[0].orders, hours[0].gmv.as_str(), hours[0].revision), (120, "1.20", 1));
+    assert_eq!(
+        (hours[0].orders, hours[0].gmv.as_str(), hours[0].revision),
+        (120, "1.20", 1)
+    );
 }
 
 async fn a_range_of_seconds_is_a_range_of_the_primary_key(backend: &Backend) {
@@ -106,6 +116,9 @@ async fn a_dead_replica_is_skipped_and_said_so(backend: &Backend) {
     }
     let states = board.replicas();
     let why = states[0].skipped.as_deref().unwrap();
-    assert!(why.contains("cannot reach") && !why.contains("secret"), "{why}");
+    assert!(
+        why.contains("cannot reach") && !why.contains("secret"),
+        "{why}"
+    );
     assert_eq!(states[1].skipped, None);
 }

@@ -7,6 +7,7 @@ mod board;
 mod commits;
 #[cfg(feature = "failpoints")]
 mod crashes;
+mod grafana;
 mod owners;
 mod reading;
 mod replicas;

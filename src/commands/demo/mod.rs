@@ -20,8 +20,8 @@ use windlass_dispatcher::store::{Reader, Store};
 use windlass_functions::stream::Stream;
 use windlass_functions::watermark::Times;
 
-use crate::commands::{audit, board};
 use crate::commands::dispatch::cores;
+use crate::commands::{audit, board};
 use crate::config::Config;
 use crate::output;
 use crate::serve::{self, Server, Serving};
