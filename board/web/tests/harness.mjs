@@ -1,6 +1,6 @@
 // What every test of the board needs: the program, stores, a browser that talks to nobody else.
 import { execFileSync, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync } from "node:fs";
+import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -58,9 +58,9 @@ export async function end(child, signal = "SIGTERM") {
 }
 
 /** `windlass board`, once it answers. */
-export async function board(path, { port, args = [] } = {}) {
+export async function board(path, { port, args = [], replica = `sqlite:${path}` } = {}) {
   port ??= await freePort();
-  const child = spawn(PROGRAM, ["board", "--replica", `sqlite:${path}`, "--listen", `127.0.0.1:${port}`, ...args], {
+  const child = spawn(PROGRAM, ["board", "--replica", replica, "--listen", `127.0.0.1:${port}`, ...args], {
     stdio: ["ignore", "ignore", "inherit"],
     env: { ...process.env, WINDLASS_LOG: "warn" },
   });
@@ -80,6 +80,13 @@ export const launch = () => chromium.launch({ executablePath: process.env.WINDLA
 export async function open(browser, url, { size = [1920, 1080], query = {}, quiet = false } = {}) {
   const context = await browser.newContext({ viewport: { width: size[0], height: size[1] }, locale: "en-GB", timezoneId: "UTC" });
   const page = await context.newPage();
+  await page.addInitScript(() => {
+    new MutationObserver((_, observer) => {
+      if (!document.getElementById("total")?.dataset.commits) return;
+      observer.disconnect();
+      window.firstView = performance.now();
+    }).observe(document, { subtree: true, childList: true, attributes: true });
+  });
   const wrong = [];
   page.on("pageerror", (error) => wrong.push(String(error)));
   page.on("dialog", (dialog) => (wrong.push(`dialog ${dialog.message()}`), dialog.dismiss()));
@@ -95,3 +102,38 @@ export async function open(browser, url, { size = [1920, 1080], query = {}, quie
 }
 
 export const shownTotal = (page) => page.locator("#odometer").getAttribute("data-value");
+
+const services = (...args) => [join(here, "../../../tests/services"), args];
+
+/** A database of its own on the test servers, and a stream; null where there are no servers. */
+export function servers(t) {
+  const { WINDLASS_TEST_AMQP: broker, WINDLASS_TEST_MARIADB: primary, WINDLASS_TEST_MARIADB_REPLICA: replica } = process.env;
+  if (!broker || !primary || !replica) {
+    if (process.env.WINDLASS_TEST_REQUIRED === "1") throw new Error("WINDLASS_TEST_AMQP, _MARIADB and _MARIADB_REPLICA must be set");
+    t.skip("no servers: eval \"$(tests/services env)\"");
+    return null;
+  }
+  const name = `board_${process.pid}`;
+  const database = `windlass_${name}`;
+  const sql = (...args) => execFileSync(...services("sql", "mariadb", ...args), { encoding: "utf8" });
+  sql("-e", `CREATE DATABASE ${database}`);
+  t.after(() => sql("-e", `DROP DATABASE ${database}`));
+  const config = join(mkdtempSync(join(tmpdir(), "windlass-board-")), "windlass.toml");
+  writeFileSync(config, `[stream]\nname = "${name}"\n`);
+  const at = (url) => url.replace(/[^/]*$/, database);
+  return { broker, config, database, primary: at(primary), replica: at(replica) };
+}
+
+/** When the primary first held each number of commits, unix ms, as its own clock has it. */
+export function commitClock(database) {
+  const [program, args] = services("sql", "mariadb", "-N", "-B", "--unbuffered", database);
+  const child = spawn(program, args, { stdio: ["pipe", "pipe", "inherit"] });
+  const first = new Map();
+  createInterface(child.stdout).on("line", (line) => {
+    const [at, commits] = line.split("\t").map(Number);
+    if (commits && !first.has(commits)) first.set(commits, at);
+  });
+  const ask = "SELECT ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000), COALESCE(SUM(commit_no), 0) FROM shards;\n";
+  const timer = setInterval(() => child.stdin.write(ask), 20);
+  return { first, stop: () => (clearInterval(timer), end(child)) };
+}
