@@ -1,4 +1,4 @@
-import { ChinaMap, Seconds } from "./charts";
+import type { ChinaMap, Seconds } from "./charts";
 import { csv, save } from "./csv";
 import { Live, connect } from "./live";
 import { grouped } from "./money";
@@ -24,8 +24,8 @@ let correctionUntil = 0;
 
 const live = new Live();
 const odometer = new Odometer(get("odometer"));
-const map = new ChinaMap(get("map"), (row, name) => pick(row?.province ?? name));
-const seconds = new Seconds(get("seconds"));
+let map: ChinaMap | null = null;
+let seconds: Seconds | null = null;
 const ranking = new Ranking(get("ranking"), pick);
 const operations = new OperationsView(get("operations"));
 
@@ -77,7 +77,7 @@ function drawScreen(): void {
     ["max", t("max"), grouped(now.total.max_amount)],
   ]);
   const rows = now.scopes[view.scope];
-  map.draw(rows);
+  map?.draw(rows);
   const leader = [...rows].sort((a, b) => Number(b.gmv) - Number(a.gmv))[0];
   get("map").ariaLabel = leader ? `${t("map")}: ${named(leader.province, view.language)} ${grouped(leader.gmv)}` : t("noData");
   ranking.draw(rows, view.language);
@@ -85,7 +85,7 @@ function drawScreen(): void {
   get("ranking").hidden = rows.length === 0;
   get("seconds-empty").hidden = now.windows.length > 0;
   get("seconds").hidden = now.windows.length === 0;
-  seconds.draw(now.windows, now.secondStart);
+  seconds?.draw(now.windows, now.secondStart);
   get("seconds").ariaLabel = `${t("seconds")}: ${now.windows.length}`;
   hover(now);
   drawFresh();
@@ -206,6 +206,13 @@ setInterval(() => {
 }, 1000);
 
 void travel();
+// The figures are there before the charts, which are most of the page's code.
+void import("./charts").then((charts) => {
+  map = new charts.ChinaMap(get("map"), (row, name) => pick(row?.province ?? name));
+  seconds = new charts.Seconds(get("seconds"));
+  operations.chart((box) => new charts.Lines(box));
+  draw();
+});
 connect(live, (event) => {
   if (event === "lost") lostSince ??= Date.now();
   else (connected = true), (lostSince = null);

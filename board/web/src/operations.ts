@@ -1,4 +1,4 @@
-import { type Line, Lines } from "./charts";
+import type { Line, Lines } from "./charts";
 import type { Operations, Status } from "./types";
 import { type Word, say } from "./words";
 
@@ -18,7 +18,14 @@ function of(word: Word, figure: Figure): [Word, (o: Operations) => number] {
 export class OperationsView {
   private readonly charts = new Map<string, Lines>();
 
+  private make: ((box: HTMLElement) => Lines) | null = null;
+
   constructor(private readonly root: HTMLElement) {}
+
+  /** Gives the way to make a chart, once it has been loaded. */
+  chart(make: (box: HTMLElement) => Lines): void {
+    this.make = make;
+  }
 
   draw(status: Status | null, history: Operations[], language: string): void {
     const some = history.length > 0;
@@ -29,8 +36,8 @@ export class OperationsView {
       const key = section.dataset.ops ?? "";
       if (!some) continue;
       const box = section.querySelector<HTMLElement>(".chart");
-      if (!box) continue;
-      const chart = this.charts.get(key) ?? new Lines(box);
+      const chart = this.charts.get(key) ?? (box && this.make?.(box));
+      if (!box || !chart) continue;
       this.charts.set(key, chart);
       const lines: Line[] = (CHARTS[key] ?? []).map(([word, figure]) => ({
         name: say(word, language),
