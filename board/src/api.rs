@@ -51,7 +51,6 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/events", get(events))
         .route("/openapi.json", get(|| async { Json(description()) }))
         .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async { "ok\n" }))
         .fallback(page::serve)
         .with_state(shared)
 }

@@ -84,6 +84,8 @@ impl Board {
                 config.token.map(Arc::<str>::from),
                 guard::authorize,
             ))
+            // Probes carry no token.
+            .route("/healthz", axum::routing::get(|| async { "ok\n" }))
             .layer(axum::middleware::from_fn(guard::headers));
         config
             .listener

@@ -66,7 +66,7 @@ function terms(list: HTMLElement, facts: [string, string, string][]): void {
 function drawScreen(): void {
   const now = shown();
   odometer.show(now.total.gmv);
-  if (!past) get("total").dataset.commits = String(live.frame.commits);
+  if (!past && connected) get("total").dataset.commits = String(live.frame.commits);
   get("total-title").textContent = t(past ? "totalReplay" : "total");
   const last = now.windows.find((window) => window.start === now.secondStart);
   terms(get("facts"), [

@@ -1,9 +1,10 @@
 // The page in a real browser against the real program.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { get } from "node:http";
+import { get as httpsGet } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -213,6 +214,44 @@ test("everything can be reached by keyboard", async (t) => {
     reached.add(await page.evaluate(() => document.activeElement.id || document.activeElement.dataset.view || document.activeElement.dataset.scope || document.activeElement.className));
   }
   for (const stop of ["screen", "operations", "second", "run", "at", "csv", "lang", "theme", "pick"]) assert.ok(reached.has(stop), `${stop} of ${[...reached]}`);
+  await context.close();
+});
+
+test("beyond this machine a token or TLS is needed, and a token lets in once it was shown", async (t) => {
+  const path = store("one");
+  const refused = spawnSync(PROGRAM, ["board", "--replica", `sqlite:${path}`, "--listen", "0.0.0.0:0"], { encoding: "utf8" });
+  assert.notEqual(refused.status, 0);
+  assert.match(refused.stderr, /expected a token or TLS/);
+  const server = await board(path, { args: ["--token", "s3cret"] });
+  t.after(() => server.stop());
+  assert.equal((await fetch(`${server.url}/api/v1/totals`)).status, 401);
+  assert.equal((await fetch(`${server.url}/?token=wrong`)).status, 401);
+  assert.equal((await fetch(`${server.url}/api/v1/totals`, { headers: { authorization: "Bearer s3cret" } })).status, 200);
+  const { page, context, wrong } = await open(browser, server.url, { query: { token: "s3cret" } });
+  await page.locator("#ranking li").first().waitFor();
+  assert.ok(!page.url().includes("s3cret"));
+  await context.close();
+  assert.deepEqual(wrong, []);
+});
+
+test("with a certificate the board speaks HTTPS", async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), "windlass-tls-"));
+  const [key, cert] = [join(dir, "key.pem"), join(dir, "cert.pem")];
+  const made = spawnSync("openssl", ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost"]);
+  assert.equal(made.status, 0);
+  const port = await freePort();
+  const child = spawn(PROGRAM, ["board", "--replica", `sqlite:${store("one")}`, "--listen", `127.0.0.1:${port}`, "--tls-cert", cert, "--tls-key", key, "--log", "warn"], { stdio: ["ignore", "ignore", "inherit"] });
+  t.after(() => end(child));
+  const ask = () => new Promise((resolve) => httpsGet({ host: "127.0.0.1", port, path: "/healthz", rejectUnauthorized: false }, (response) => resolve(response.statusCode)).on("error", () => resolve(null)));
+  await until("HTTPS", async () => (await ask()) === 200);
+});
+
+test("a dispatcher that is gone is said, with since when", async (t) => {
+  const port = await freePort();
+  const server = await board(store("one"), { args: ["--dispatcher", `http://127.0.0.1:${port}`] });
+  t.after(() => server.stop());
+  const { page, context } = await open(browser, server.url);
+  await page.locator("#troubles", { hasText: `dispatcher http://127.0.0.1:${port}: nothing listens there (since` }).waitFor();
   await context.close();
 });
 
