@@ -99,7 +99,7 @@ function drawFresh(): void {
   const lag = fit.map((replica) => replica.age_ms ?? 0).reduce((a, b) => Math.min(a, b), Infinity);
   terms(get("fresh"), [
     ["newest", t("newest"), newest === null ? "–" : time(newest)],
-    ["age", t("age"), newest === null ? "–" : `${((status.at - newest - 1000) / 1000).toFixed(1)} s`],
+    ["age", t("age"), newest === null ? "–" : `${Math.max(0, (status.at - newest - 1000) / 1000).toFixed(1)} s`],
     ["lag", t("lag"), Number.isFinite(lag) ? `${(lag / 1000).toFixed(1)} s` : "–"],
     ["open", t("open"), grouped(String(status.windows_open))],
     ["counted", t("counted"), grouped(String(status.counted))],
