@@ -331,6 +331,7 @@ test("the first view takes at most a second, and the bundle a megabyte", async (
   t.after(() => server.stop());
   const { page, context } = await open(browser, server.url);
   await until("a total", async () => (await shownTotal(page)) !== null);
+  await page.locator("#map canvas").waitFor();
   const painted = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime);
   const loaded = await page.evaluate(() => performance.getEntriesByType("resource").reduce((all, r) => all + (r.initiatorType === "other" ? 0 : r.encodedBodySize), 0));
   const view = await page.evaluate(() => window.firstView);
