@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::commands::{
-    audit, completions, datagen, demo, dispatch, function, migrate, quarantine, query, scaler,
+    audit, board, completions, datagen, demo, dispatch, function, migrate, quarantine, query,
+    scaler,
 };
 use crate::config::Config;
 use crate::logging::LogFormat;
@@ -82,6 +83,8 @@ pub enum Command {
     Datagen(datagen::Datagen),
     /// Show results, read from replicas in turn
     Query(query::Query),
+    /// Serve the big screen: a live web page and a JSON API over the results
+    Board(Box<board::Board>),
     /// Show what became of every tuple; with a manifest, compare every window
     Audit(audit::Audit),
     /// Look at what could not be counted, and publish it again
@@ -118,6 +121,7 @@ impl Cli {
             Command::Function(command) => command.run(&config).await,
             Command::Datagen(command) => command.run(&config).await,
             Command::Query(command) => command.run(&config).await,
+            Command::Board(command) => command.run(&config).await,
             Command::Audit(command) => command.run(&config).await,
             Command::Quarantine(command) => command.run(&config).await,
             Command::Scaler(command) => command.run().await,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 fn naming(name: &str) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut named = Vec::new();
-    for folder in ["functions", "dispatcher", "jobs", "datagen", "."] {
+    for folder in ["functions", "dispatcher", "jobs", "datagen", "board", "."] {
         for file in sources(&root.join(folder).join("src")) {
             let text = std::fs::read_to_string(&file).unwrap();
             let path = format!("{name}::");

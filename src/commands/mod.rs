@@ -1,6 +1,7 @@
 //! The subcommands, one a file.
 
 pub mod audit;
+pub mod board;
 pub mod completions;
 pub mod datagen;
 pub mod demo;

@@ -7,6 +7,7 @@
 //! [`CommitPlan`]: crate::plan::CommitPlan
 
 mod audit;
+mod board;
 mod commit;
 mod conn;
 mod outcomes;
@@ -31,6 +32,7 @@ use url::Url;
 use windlass_functions::stream::Stream;
 
 pub use audit::{Audit, SourceAudit, WindowTotal};
+pub use board::{BoardReader, Progress, ReplicaState, Snapshot, Step};
 pub use commit::{CommitError, Committed};
 use conn::{Conn, DbError, LOCK_TIMEOUT, Target};
 pub use outcomes::{OutcomeFilter, OutcomeRow, OutcomeTotal};

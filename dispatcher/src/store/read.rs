@@ -321,7 +321,7 @@ impl Stamp {
 }
 
 /// The views' measures as exact decimal text.
-fn measures(dialect: Dialect) -> &'static str {
+pub(super) fn measures(dialect: Dialect) -> &'static str {
     match dialect {
         // Numbers as SQLite's views give them lose their trailing zeros.
         Dialect::Sqlite => {
@@ -334,7 +334,7 @@ fn measures(dialect: Dialect) -> &'static str {
     }
 }
 
-fn gmv_row(row: &Row) -> Result<GmvRow, StoreError> {
+pub(super) fn gmv_row(row: &Row) -> Result<GmvRow, StoreError> {
     Ok(GmvRow {
         window_start: row.text(0)?,
         province: row.text(1)?,
@@ -348,7 +348,7 @@ fn gmv_row(row: &Row) -> Result<GmvRow, StoreError> {
     })
 }
 
-fn total_row(row: &Row) -> Result<TotalRow, StoreError> {
+pub(super) fn total_row(row: &Row) -> Result<TotalRow, StoreError> {
     Ok(TotalRow {
         province: row.text(0)?,
         orders: row.u64(1)?,

@@ -143,6 +143,24 @@ pub(super) fn per_second(dialect: Dialect, of: &str) -> String {
     )
 }
 
+/// The same measures by longer steps. `start` is the step that a row's window belongs to, as text.
+///
+/// `of` must bound `r.window_start` by constants: the grouping is by an expression, which no index
+/// serves.
+pub(super) fn per_step(dialect: Dialect, of: &str, start: &str) -> String {
+    format!(
+        "SELECT {start} AS step_start, r.item_key AS province, {} AS orders, \
+         {}, {} AS revision, \
+         CASE WHEN MAX(r.window_start) <= MIN(p.final_start) THEN 'final' \
+         WHEN MAX(r.window_start) <= MIN(p.closed_start) THEN 'closed' ELSE 'open' END AS state \
+         FROM results r JOIN windlass_progress p ON p.stream = r.stream AND p.query = r.query \
+         WHERE {of} GROUP BY step_start, r.item_key",
+        integer(dialect, "SUM(r.orders)"),
+        measures(dialect),
+        integer(dialect, "SUM(r.revision)"),
+    )
+}
+
 /// What the view `gmv_total` selects, of the rows `r` of `totals` that `of` lets pass.
 pub(super) fn total(dialect: Dialect, of: &str) -> String {
     format!(

@@ -3,9 +3,11 @@
 //! database, which it leaves behind when it fails.
 
 mod backend;
+mod board;
 mod commits;
 #[cfg(feature = "failpoints")]
 mod crashes;
+mod grafana;
 mod owners;
 mod reading;
 mod replicas;

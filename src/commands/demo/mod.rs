@@ -20,8 +20,8 @@ use windlass_dispatcher::store::{Reader, Store};
 use windlass_functions::stream::Stream;
 use windlass_functions::watermark::Times;
 
-use crate::commands::audit;
 use crate::commands::dispatch::cores;
+use crate::commands::{audit, board};
 use crate::config::Config;
 use crate::output;
 use crate::serve::{self, Server, Serving};
@@ -62,6 +62,9 @@ pub struct Demo {
     /// Leave the results in this directory [default: a new one among the temporary files]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Open no web page
+    #[arg(long)]
+    no_board: bool,
 }
 
 impl Demo {
@@ -100,6 +103,18 @@ impl Demo {
             grace: Duration::from_secs(20),
         })?;
 
+        let board = if self.no_board {
+            None
+        } else {
+            // The demo's stream is the shipped one, whatever the configuration says.
+            Some(board::beside(&url, &Config::default(), server.address()).await?)
+        };
+        if let Some(board) = &board {
+            let mut out = std::io::stdout();
+            writeln!(out, "the big screen: http://{}/", board.address())?;
+            writeln!(out, "its dispatcher: http://{}", server.address())?;
+            out.flush()?;
+        }
         let producer = Producer::start(self.options(), broker, &stream)?;
         let reader = Reader::new(&url, &[], &stream)?;
         let mut view = View::new(self.duration.0, std::io::stdout().is_terminal());
@@ -113,6 +128,9 @@ impl Demo {
                 bail!("the drain took longer than the grace period");
             },
             () = signals.next() => bail!("aborted by a second signal"),
+        }
+        if let Some(board) = board {
+            board.stop().await;
         }
         report(&store, &stream, &manifest, &url, &path).await
     }

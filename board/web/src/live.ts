@@ -1,0 +1,72 @@
+import { hundredths, text } from "./money";
+import type { Frame, Operations, Sales, Shown, Status, Window } from "./types";
+
+const NOTHING: Sales = { province: "", orders: 0, gmv: "0.00", mean: "0.0000", min_amount: "0.00", max_amount: "0.00" };
+/** Statuses kept: five minutes of one a second, as the server does. */
+const KEPT = 300;
+
+/** The live feed's state: bounded, and replaced whole whenever the connection is new. */
+export class Live {
+  frame: Frame = { commits: 0, total: NOTHING, run: [], minute: [], second: [], second_start: null, windows: [], forget_before: 0 };
+  windows = new Map<number, Window>();
+  status: Status | null = null;
+  operations: Operations[] = [];
+  /** Sum of what late orders changed with the last frame, decimal text; null if nothing. */
+  correction: string | null = null;
+
+  whole(frame: Frame): void {
+    this.windows.clear();
+    this.correction = null;
+    this.merge(frame);
+  }
+
+  update(frame: Frame): void {
+    let delta = 0n;
+    let revised = false;
+    for (const window of frame.windows) {
+      const old = this.windows.get(window.start);
+      if (old && window.revision > old.revision) {
+        delta += hundredths(window.gmv) - hundredths(old.gmv);
+        revised = true;
+      }
+    }
+    this.correction = revised ? text(delta) : null;
+    this.merge(frame);
+  }
+
+  private merge(frame: Frame): void {
+    for (const window of frame.windows) this.windows.set(window.start, window);
+    for (const start of this.windows.keys()) if (start < frame.forget_before) this.windows.delete(start);
+    this.frame = frame;
+  }
+
+  take(status: Status): void {
+    this.status = status;
+    const { operations } = status;
+    if (operations && operations.at !== this.operations.at(-1)?.at) this.operations.push(operations);
+    while (this.operations.length > KEPT) this.operations.shift();
+  }
+
+  shown(): Shown {
+    const { total, run, minute, second, second_start } = this.frame;
+    const windows = [...this.windows.values()].sort((a, b) => a.start - b.start);
+    return { total, scopes: { run, minute, second }, secondStart: second_start, windows };
+  }
+}
+
+/** Connects, and again whenever the connection is gone; `changed` says which event came. */
+export function connect(live: Live, changed: (event: "whole" | "frame" | "status" | "lost") => void): void {
+  const source = new EventSource("/api/v1/events");
+  const on = <T>(name: string, take: (data: T) => void) =>
+    source.addEventListener(name, (event) => take(JSON.parse((event as MessageEvent<string>).data) as T));
+  on<Frame>("whole", (frame) => (live.whole(frame), changed("whole")));
+  on<Frame>("frame", (frame) => (live.update(frame), changed("frame")));
+  on<Operations[]>("operations", (operations) => (live.operations = operations));
+  on<Status>("status", (status) => (live.take(status), changed("status")));
+  source.addEventListener("error", () => {
+    changed("lost");
+    // A browser connects again by itself, in its own time; this is sooner.
+    source.close();
+    setTimeout(() => connect(live, changed), 500);
+  });
+}

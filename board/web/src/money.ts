@@ -1,0 +1,26 @@
+/** Exact money: decimal text with two places, added as integers of hundredths. */
+export function hundredths(text: string): bigint {
+  const [whole = "0", fraction = ""] = text.split(".");
+  return BigInt(whole + fraction.padEnd(2, "0").slice(0, 2));
+}
+
+export function text(value: bigint): string {
+  const digits = (value < 0n ? -value : value).toString().padStart(3, "0");
+  return `${value < 0n ? "-" : ""}${digits.slice(0, -2)}.${digits.slice(-2)}`;
+}
+
+/** Groups the digits of decimal text by thousands; no digit is lost. */
+export function grouped(decimal: string): string {
+  const [whole = "", fraction] = decimal.split(".");
+  const spaced = whole.replace(/\B(?=(\d{3})+(?!\d))/g, ",");
+  return fraction === undefined ? spaced : `${spaced}.${fraction}`;
+}
+
+/** Decimal text where there is room for it, else rounded to four digits with a unit. */
+export function compact(decimal: string, locale: string): string {
+  const exact = grouped(decimal);
+  if (exact.length <= 14) return exact;
+  const format = new Intl.NumberFormat(locale, { notation: "compact", maximumSignificantDigits: 4 });
+  const short = format.format(Number(decimal));
+  return short.length <= 16 ? short : Number(decimal).toExponential(3);
+}
