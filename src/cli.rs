@@ -99,6 +99,15 @@ pub enum Command {
 }
 
 impl Cli {
+    /// The variable that stands for this subcommand's `--token`.
+    pub fn token_variable(&self) -> &'static str {
+        match self.command {
+            // What viewers show is not what workers show.
+            Command::Board(_) => "WINDLASS_BOARD_TOKEN",
+            _ => "WINDLASS_TOKEN",
+        }
+    }
+
     /// What to log.
     pub fn log(&self) -> &str {
         let default = match self.command {

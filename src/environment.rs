@@ -9,7 +9,8 @@ use crate::cli::Cli;
 const PREFIX: &str = "WINDLASS_";
 
 /// What tests, benchmarks and the README's producer are told by.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 7] = [
+    "WINDLASS_BOARD_WEB",
     "WINDLASS_CACHE",
     "WINDLASS_HOSTILE_CASES",
     "WINDLASS_HOSTILE_SEED",

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    windlass::title::hide_secrets()?;
+    windlass::title::hide_secrets(cli.token_variable())?;
     windlass::environment::check()?;
     windlass::logging::start(cli.log(), cli.global.log_format)?;
     tokio::runtime::Builder::new_multi_thread()

@@ -12,25 +12,27 @@ use std::process::Command;
 
 use anyhow::Context;
 
-/// Flags whose values may be secret, and the variables that stand for them.
+/// Flags whose values may be secret, and the variables that stand for them; that of the token depends
+/// on whose it is.
 const FLAGS: [(&str, &str); 4] = [
     ("--broker", "WINDLASS_BROKER"),
     ("--store", "WINDLASS_STORE"),
     ("--replica", "WINDLASS_REPLICAS"),
-    (TOKEN, "WINDLASS_TOKEN"),
+    (TOKEN, ""),
 ];
 const TOKEN: &str = "--token";
 
-/// Starts this process over without secrets among its arguments; returns if there are none.
+/// Starts this process over without secrets among its arguments; returns if there are none. A token
+/// moves to the variable `of_token`, which the subcommand reads.
 ///
 /// To be called when the command line is known to be a good one, and before there are threads.
 ///
 /// # Errors
 /// If the program cannot be started over.
-pub fn hide_secrets() -> anyhow::Result<()> {
+pub fn hide_secrets(of_token: &'static str) -> anyhow::Result<()> {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_else(|| "windlass".into());
-    let Some((kept, moved)) = without_secrets(arguments) else {
+    let Some((kept, moved)) = without_secrets(arguments, of_token) else {
         return Ok(());
     };
     let program = std::env::current_exe().context("cannot find this program's own file")?;
@@ -51,6 +53,7 @@ type Variables = Vec<(&'static str, OsString)>;
 /// if no argument holds one. A flag that may be repeated moves with all its values.
 fn without_secrets(
     arguments: impl Iterator<Item = OsString>,
+    of_token: &'static str,
 ) -> Option<(Vec<OsString>, Variables)> {
     let arguments: Vec<(Option<usize>, Vec<OsString>)> = grouped(arguments);
     let secret = |at: usize| {
@@ -68,7 +71,8 @@ fn without_secrets(
             kept.extend(words);
             continue;
         };
-        let (name, value) = (FLAGS[at].1, value(&words));
+        let (flag, name) = FLAGS[at];
+        let (name, value) = (if flag == TOKEN { of_token } else { name }, value(&words));
         match moved.iter_mut().find(|(known, _)| *known == name) {
             Some((_, values)) => {
                 values.push(",");
@@ -120,7 +124,8 @@ mod tests {
     use super::*;
 
     fn split(line: &str) -> Option<(String, Vec<(&'static str, String)>)> {
-        let (kept, moved) = without_secrets(line.split(' ').map(OsString::from))?;
+        let (kept, moved) =
+            without_secrets(line.split(' ').map(OsString::from), "WINDLASS_X_TOKEN")?;
         let text = |text: OsString| text.into_string().unwrap();
         let kept: Vec<String> = kept.into_iter().map(text).collect();
         let moved = moved.into_iter().map(|(name, value)| (name, text(value)));
@@ -135,7 +140,7 @@ mod tests {
         let expected = [
             ("WINDLASS_BROKER", "amqp://u:p@h"),
             ("WINDLASS_STORE", "mysql://u:p=q@h/d"),
-            ("WINDLASS_TOKEN", "t"),
+            ("WINDLASS_X_TOKEN", "t"),
         ];
         assert_eq!(moved, expected.map(|(name, value)| (name, value.into())));
     }

@@ -90,8 +90,8 @@ test("at 20,000 orders a second a commit is on the screen within a second, and l
     new MutationObserver(() => window.shownAt.push([Number(root.dataset.commits), Date.now()])).observe(root, { attributes: true, attributeFilter: ["data-commits"] });
   });
   const clock = commitClock(site.database);
-  const seconds = process.env.WINDLASS_BOARD_SECONDS ?? "60";
-  const rate = process.env.WINDLASS_BOARD_RATE ?? "20000";
+  const seconds = process.env.WINDLASS_TEST_BOARD_SECONDS ?? "60";
+  const rate = process.env.WINDLASS_TEST_BOARD_RATE ?? "20000";
   const publisher = spawn(PROGRAM, ["datagen", "publish", "--broker", site.broker, "--rate", rate, "--for", `${seconds}s`, "--disorder", "2s", "--format", "ndjson", "--batch", "100", "--manifest", join(site.config, "../manifest.json"), ...common], { stdio: ["ignore", "ignore", "inherit"] });
   assert.equal(await new Promise((resolve) => publisher.on("exit", resolve)), 0);
   await sleep(500);
@@ -136,7 +136,7 @@ test("every commit comes to the screen, and a restart heals by itself", async (t
     const root = document.getElementById("odometer");
     new MutationObserver(() => (window.shownAt[root.dataset.value] ??= Date.now())).observe(root, { attributes: true, attributeFilter: ["data-value"] });
   });
-  const many = Number(process.env.WINDLASS_BOARD_COMMITS ?? 60);
+  const many = Number(process.env.WINDLASS_TEST_BOARD_COMMITS ?? 60);
   const writer = commits(path, many);
   await writer.ended;
   await until("the last total", async () => (await shownTotal(page)) === writer.done.at(-1)[1]);
@@ -398,7 +398,7 @@ test("the browser's memory stays flat", async (t) => {
   const server = await board(path);
   t.after(() => server.stop());
   const { page, context } = await open(browser, server.url);
-  const seconds = Number(process.env.WINDLASS_BOARD_SOAK ?? 180);
+  const seconds = Number(process.env.WINDLASS_TEST_BOARD_SOAK ?? 180);
   const client = await context.newCDPSession(page);
   const heap = async () => {
     await client.send("HeapProfiler.collectGarbage");
@@ -416,7 +416,7 @@ test("the browser's memory stays flat", async (t) => {
 
 test("five minutes out of a million rows are quick to read", async (t) => {
   const path = store(null);
-  const rows = Number(process.env.WINDLASS_BOARD_ROWS ?? 1_000_000);
+  const rows = Number(process.env.WINDLASS_TEST_BOARD_ROWS ?? 1_000_000);
   const first = Number(seed(path, "bulk", rows));
   const server = await board(path);
   t.after(() => server.stop());
@@ -430,6 +430,6 @@ test("five minutes out of a million rows are quick to read", async (t) => {
   }
   took.sort((a, b) => a - b);
   console.log(`# five minutes of ${rows} rows by minute: p50 ${took[60].toFixed(1)} ms, p99 ${took[118].toFixed(1)} ms`);
-  const limit = Number(process.env.WINDLASS_BOARD_API_MS ?? 200);
+  const limit = Number(process.env.WINDLASS_TEST_BOARD_API_MS ?? 200);
   assert.ok(took[118] <= limit, `p99 ${took[118]} ms, limit ${limit} ms`);
 });

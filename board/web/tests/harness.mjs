@@ -9,8 +9,8 @@ import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 const here = dirname(fileURLToPath(import.meta.url));
-export const PROGRAM = process.env.WINDLASS_BIN ?? join(here, "../../../target/debug/windlass");
-export const SHOTS = process.env.WINDLASS_SHOTS ?? join(here, "../shots");
+export const PROGRAM = process.env.WINDLASS_TEST_BIN ?? join(here, "../../../target/debug/windlass");
+export const SHOTS = process.env.WINDLASS_TEST_SHOTS ?? join(here, "../shots");
 mkdirSync(SHOTS, { recursive: true });
 
 const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"];
@@ -74,7 +74,7 @@ export async function board(path, { port, args = [], replica = `sqlite:${path}` 
   return { url, port, child, stop: (signal) => end(child, signal) };
 }
 
-export const launch = () => chromium.launch({ executablePath: process.env.WINDLASS_CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
+export const launch = () => chromium.launch({ executablePath: process.env.WINDLASS_TEST_CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
 
 /** A page that fails the test on errors, on requests elsewhere and on violations of the policy. */
 export async function open(browser, url, { size = [1920, 1080], query = {}, quiet = false } = {}) {
