@@ -7,7 +7,7 @@
 //! | [`tuning`] | what users change while it runs |
 //! | [`picture`] | a table as a heat map |
 //! | [`simulator`] | a seeded world to judge policies in; nothing of it runs in production |
-//! | [`bench`] | training and scoring in that world |
+//! | [`mod@bench`] | training and scoring in that world |
 //!
 //! No IO, no clock, no task: a shell reads the dispatcher, calls [`agent::controller::Controller`]
 //! once a second and resizes the pool.

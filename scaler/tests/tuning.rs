@@ -24,10 +24,9 @@ fn the_example_has_every_key_and_a_comment_for_each() {
     let Invalid::Unknown { known, .. } = &refused(&[("no-such-key", "1")])[0] else {
         panic!("an unknown key is refused as such");
     };
-    let mut lines = EXAMPLE.lines().peekable();
     let mut documented = Vec::new();
     let mut comment = false;
-    while let Some(line) = lines.next() {
+    for line in EXAMPLE.lines() {
         if line.starts_with('#') {
             comment = true;
         } else if let Some((key, _)) = line.split_once(':') {

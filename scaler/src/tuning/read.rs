@@ -23,7 +23,7 @@ pub fn tuning<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Tun
         invalid: Vec::new(),
     };
     let default = Tuning::default();
-    let mode = pairs.read("mode", default.mode, MODES, |text| mode(text));
+    let mode = pairs.read("mode", default.mode, MODES, mode);
     let min_size = pairs.pods("min-size", default.min_size, 1..=LARGEST_POOL);
     let largest = default.max_size.max(min_size);
     let max_size = pairs.pods("max-size", largest, min_size..=LARGEST_POOL);
