@@ -1,4 +1,4 @@
-//! How good the shipped agent is, on seeds that nothing was trained or tuned on.
+//! How good the shipped agent is, on seeds that its table was not trained on.
 
 use windlass_scaler::agent::presets;
 use windlass_scaler::agent::sarsa::Agent;
