@@ -76,7 +76,7 @@ pub struct DispatchArgs {
     /// Most unacknowledged messages a shard [default: 2000]
     #[arg(long, value_name = "N", env = "WINDLASS_PREFETCH", value_parser = clap::value_parser!(u16).range(1..))]
     pub prefetch: Option<u16>,
-    /// Most memory for messages in work, all shards together [default: 64MiB]
+    /// Most memory for messages in work, all shards together [default: 48MiB]
     #[arg(long, value_name = "SIZE", env = "WINDLASS_BUDGET")]
     pub budget: Option<Size>,
     /// How long a drain may take after SIGTERM [default: 25s]
@@ -190,7 +190,7 @@ impl Dispatch {
             source_ttl: time(how.source_ttl, 60 * 60_000),
             durability,
             prefetch: how.prefetch.unwrap_or(2_000),
-            budget_bytes: how.budget.map_or(64 << 20, |size| size.0),
+            budget_bytes: how.budget.map_or(48 << 20, |size| size.0),
             grace: time(how.grace, 25_000),
         })
     }

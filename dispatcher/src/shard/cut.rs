@@ -12,8 +12,8 @@ use super::slice::{Cut, SharedBatch, Slice};
 use super::{Action, Answer, ChunkId, Shard, Work};
 use crate::plan::{CommitPlan, OutcomeKind, RowDelta, SourceDelta, Tallies};
 
-/// Most emptied batches kept: what four slices of four windows use.
-const SPARE: usize = 16;
+/// Most emptied batches kept: what slices in flight give back while the open one fills.
+const SPARE: usize = 8;
 
 impl Shard {
     /// Cuts the open slice if it is due. `waiting` says that more deliveries are at hand, so that

@@ -72,7 +72,7 @@ impl Default for Settings {
             min_cut_ms: 20,
             slices_in_flight: 4,
             prefetch: 2_000,
-            budget_bytes: 64 << 20,
+            budget_bytes: 48 << 20,
             chunk_rows: 64 << 10,
             source_ttl_ms: 3_600_000,
             max_sources: 65_536,
