@@ -116,8 +116,12 @@ impl Rollup {
                 continue;
             };
             let window = first + at as i64 * length;
-            // Found once a window: a window may have few rows in a message.
+            // Found once a window, and a new one written once: a window may have few rows in a message.
             let kept = self.windows.entry(window).or_default();
+            if kept.is_empty() {
+                kept.extend_from_slice(&partials[..=last]);
+                continue;
+            }
             if kept.len() <= last {
                 kept.resize(last + 1, Partial::EMPTY);
             }
