@@ -1,6 +1,6 @@
 //! The whole pipeline against real servers, as ratios against a reference of the same run.
 //!
-//! `tests/services up; eval "$(tests/services env)"; cargo bench --bench pipeline [-- json arrow latency]`
+//! `tests/services up; eval "$(tests/services env)"; cargo bench --bench pipeline [-- json backlog arrow latency]`
 //!
 //! * `json`, `arrow`: drains a prefilled quorum queue through decode, dedup, windows, a worker
 //!   process, commit and ack, and compares with a bare client that drains as many of the same
@@ -8,6 +8,8 @@
 //!   acknowledged) between 5% and 95% of them. `WINDLASS_BENCH_ORDERS`,
 //!   `WINDLASS_BENCH_PREFETCH` and `WINDLASS_BENCH_ROUNDS` change how many orders, how many
 //!   unacknowledged messages and how often.
+//! * `backlog`: as `json`, but the broker has moved the messages from its write-ahead log to segment
+//!   files, as it does with a backlog that has grown for a while.
 //! * `latency`: 20,000 orders a second for 20 s: from the watermark's passing a window's end to the
 //!   committed rows.
 
@@ -41,15 +43,25 @@ struct Drain {
     batch: usize,
     orders: u64,
     prefetch: u16,
+    backlog: bool,
 }
 
-const DRAINS: [Drain; 2] = [
+const DRAINS: [Drain; 3] = [
     Drain {
         name: "json",
         format: Format::Json,
         batch: 1,
         orders: 400_000,
         prefetch: 20_000,
+        backlog: false,
+    },
+    Drain {
+        name: "backlog",
+        format: Format::Json,
+        batch: 1,
+        orders: 400_000,
+        prefetch: 20_000,
+        backlog: true,
     },
     Drain {
         name: "arrow",
@@ -57,6 +69,7 @@ const DRAINS: [Drain; 2] = [
         batch: 2_400,
         orders: 40_000_000,
         prefetch: 2_000,
+        backlog: false,
     },
 ];
 
@@ -107,12 +120,20 @@ async fn measure(drain: &Drain) {
             orders: Some(orders),
             ..options.clone()
         };
+        let publish = async |half: &str| {
+            write_broker_log();
+            let manifest = site.publish_packed(of(half), packing, Speed::Max).await;
+            if drain.backlog {
+                write_broker_log();
+            }
+            manifest
+        };
         let bare = async || {
-            site.publish_packed(of("bare"), packing, Speed::Max).await;
+            publish("bare").await;
             bare_drain(&site, prefetch, orders).await
         };
         let full = async || {
-            let manifest = site.publish_packed(of("full"), packing, Speed::Max).await;
+            let manifest = publish("full").await;
             let dispatcher = site.dispatch(&["--prefetch", &prefetch.to_string()]);
             let idle = dispatcher.memory().0;
             let rate = windlass_drain(&dispatcher, manifest.totals.orders).await;
@@ -182,6 +203,17 @@ impl Progress {
         let ((from, before), (to, after)) = (reached(0.05), reached(0.95));
         (after - before) as f64 / (to - from).as_secs_f64()
     }
+}
+
+/// Has the broker write its quorum queues' log to segment files, and waits until that is done. By
+/// itself it does so after every 512 MiB, with a third of a core for seconds, in the midst of the one
+/// drain or of the other: so before each publishing, which then does not fill the log.
+fn write_broker_log() {
+    harness::service(&[
+        "rabbitmqctl",
+        "eval",
+        "ok = ra_log_wal:force_roll_over(ra_log_wal), timer:sleep(1000), ok = ra_log_segment_writer:await(ra_log_segment_writer).",
+    ]);
 }
 
 /// Takes and acknowledges all messages of the queue with the AMQP client alone, and does nothing

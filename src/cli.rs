@@ -1,15 +1,17 @@
 //! The command line: what is common to all subcommands, and which there are.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use windlass_jobs::kubernetes::Cluster;
 
 use crate::commands::{
     audit, board, completions, datagen, demo, dispatch, function, migrate, quarantine, query,
-    scaler,
+    retain, scaler, schedule, status,
 };
 use crate::config::Config;
 use crate::logging::LogFormat;
@@ -34,7 +36,6 @@ passwords in the environment or the file.";
     name = "windlass",
     version,
     after_help = EXAMPLES,
-    propagate_version = true,
     subcommand_required = true,
     arg_required_else_help = true
 )]
@@ -86,10 +87,16 @@ pub enum Command {
     /// Serve the big screen: a live web page and a JSON API over the results
     Board(Box<board::Board>),
     /// Show what became of every tuple; with a manifest, compare every window
-    Audit(audit::Audit),
+    Audit(Box<audit::Audit>),
+    /// Show the pool, the queue, and where recent windows ran and why
+    Status(status::Status),
     /// Look at what could not be counted, and publish it again
     Quarantine(quarantine::Quarantine),
-    /// Score, train and look at the policies that size the warm pool
+    /// Remove old rows, outcomes, quarantined messages and runs
+    Retain(retain::Retain),
+    /// What the cluster does by the clock: list it, run it
+    Schedule(schedule::Schedule),
+    /// Size the warm pool: run the scaler, tune it, see why; score and train its policies
     Scaler(Box<scaler::Scaler>),
     /// Print a completion script for a shell
     Completions {
@@ -99,6 +106,16 @@ pub enum Command {
 }
 
 impl Cli {
+    /// The command line under the name that it was called by: `windlass`, or `kubectl windlass` for a
+    /// program on the PATH that is called `kubectl-windlass`, as kubectl wants its plugins.
+    pub fn called(name: &OsStr) -> clap::Command {
+        let file = Path::new(name).file_name().and_then(OsStr::to_str);
+        match file {
+            Some("kubectl-windlass") => Self::command().bin_name("kubectl windlass"),
+            _ => Self::command(),
+        }
+    }
+
     /// The variable that stands for this subcommand's `--token`.
     pub fn token_variable(&self) -> &'static str {
         match self.command {
@@ -122,7 +139,11 @@ impl Cli {
     /// # Errors
     /// Whatever the subcommand could not do, in words for the user.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let config = Config::load(self.global.config.as_deref())?;
+        let file = self.global.config.as_deref();
+        // Beside settings, the scaler takes its tuning by --config.
+        let scaler = matches!(self.command, Command::Scaler(_));
+        let settings = file.filter(|file| !(scaler && scaler::is_tuning(file)));
+        let config = Config::load(settings)?;
         match self.command {
             Command::Demo(command) => command.run(&config).await,
             Command::Dispatch(command) => command.run(&config).await,
@@ -132,8 +153,11 @@ impl Cli {
             Command::Query(command) => command.run(&config).await,
             Command::Board(command) => command.run(&config).await,
             Command::Audit(command) => command.run(&config).await,
+            Command::Status(command) => command.run(&config).await,
             Command::Quarantine(command) => command.run(&config).await,
-            Command::Scaler(command) => command.run().await,
+            Command::Retain(command) => command.run(&config).await,
+            Command::Schedule(command) => command.run(&config).await,
+            Command::Scaler(command) => command.run(&config, self.global.config.as_deref()).await,
             Command::Completions { shell } => completions::run(shell),
         }
     }
@@ -231,6 +255,27 @@ impl ReplicasArg {
     }
 }
 
+/// Which cluster, and where in it windlass is.
+#[derive(Debug, Args)]
+pub struct ClusterArgs {
+    /// The namespace of windlass [default: that of the kubeconfig's context, else windlass]
+    #[arg(long, short, value_name = "NAME", env = "WINDLASS_NAMESPACE")]
+    namespace: Option<String>,
+    /// The kubeconfig's context [default: the current one]
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+}
+
+impl ClusterArgs {
+    /// The cluster of the pod this runs in, or of the kubeconfig.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn connect(&self) -> anyhow::Result<Cluster> {
+        Cluster::of(self.namespace.clone(), self.context.clone()).await
+    }
+}
+
 /// The secret between workers and dispatcher.
 #[derive(Debug, Args)]
 pub struct TokenArg {
@@ -251,6 +296,21 @@ impl TokenArg {
     }
 }
 
+/// Who vouches for a dispatcher over TLS.
+#[derive(Debug, Args)]
+pub struct AuthorityArg {
+    /// Trust this authority alone (PEM) to vouch for a dispatcher at https://… [default: the system's]
+    #[arg(long, value_name = "FILE", env = "WINDLASS_CA")]
+    ca: Option<PathBuf>,
+}
+
+impl AuthorityArg {
+    /// The authority's file, if one is named.
+    pub fn file(&self) -> Option<&Path> {
+        self.ca.as_deref()
+    }
+}
+
 /// What a user reads when a setting without a default is nowhere to be found.
 pub fn missing(what: &str, name: &str, example: &str) -> String {
     let variable = name.to_uppercase();
@@ -267,5 +327,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_plugin_of_kubectl_says_how_it_is_called() {
+        let usage = |name: &str, line: &[&str]| {
+            let called = super::Cli::called(name.as_ref());
+            let name = [name].into_iter();
+            let shown = called.try_get_matches_from(name.chain(line.iter().copied()));
+            shown.unwrap_err().to_string()
+        };
+        let plugin = usage("/usr/local/bin/kubectl-windlass", &["status", "--help"]);
+        assert!(
+            plugin.contains("Usage: kubectl windlass status"),
+            "{plugin}"
+        );
+        let plain = usage("/usr/local/bin/windlass", &["status", "--help"]);
+        assert!(plain.contains("Usage: windlass status"), "{plain}");
     }
 }

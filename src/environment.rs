@@ -9,11 +9,13 @@ use crate::cli::Cli;
 const PREFIX: &str = "WINDLASS_";
 
 /// What tests, benchmarks and the README's producer are told by.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 9] = [
     "WINDLASS_BOARD_WEB",
     "WINDLASS_CACHE",
     "WINDLASS_HOSTILE_CASES",
     "WINDLASS_HOSTILE_SEED",
+    "WINDLASS_IMAGE",
+    "WINDLASS_KUBERNETES_DIR",
     "WINDLASS_SEED",
     "WINDLASS_SEEDS",
     "WINDLASS_STREAM",

@@ -14,8 +14,15 @@ pub enum LogFormat {
     Json,
 }
 
-/// Crates whose log lines may hold a password or a message's body. Their errors reach us anyhow.
-const SILENT: [&str; 4] = ["lapin=off", "amq_protocol=off", "async_rs=off", "sqlx=off"];
+/// Crates whose log lines may hold a password or a message's body, or call an answer that we reckon with
+/// an error. Their errors reach us anyhow.
+const SILENT: [&str; 5] = [
+    "lapin=off",
+    "amq_protocol=off",
+    "async_rs=off",
+    "sqlx=off",
+    "kube_client=off",
+];
 
 /// Starts logging for the whole process.
 ///

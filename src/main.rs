@@ -1,16 +1,21 @@
 //! Parses the command line, runs the subcommand, prints its error as one line.
 
+use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::FromArgMatches;
 use windlass::cli::Cli;
 
 fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     let _scenario = windlass_dispatcher::failpoint::scenario();
-    match run(Cli::parse()) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let name = arguments.first().cloned().unwrap_or_default();
+    let matches = Cli::called(&name).get_matches_from(arguments);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match run(cli) {
         Ok(code) => code,
         // Whoever reads our output has seen enough of it (`windlass … | head`).
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,

@@ -95,6 +95,12 @@ pub(crate) fn field_names(row: &impl Serialize) -> Vec<String> {
     header.split(',').map(str::to_owned).collect()
 }
 
+/// An instant in ms UTC as `2026-11-11T00:00:00Z`, or the number where the calendar ends.
+pub fn instant(ms: i64) -> String {
+    let at = jiff::Timestamp::from_millisecond(ms);
+    at.map_or_else(|_| ms.to_string(), |at| format!("{at:.0}"))
+}
+
 /// `1234567` as `1,234,567`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();

@@ -2,20 +2,34 @@
 //! connection is tried first, so that what is wrong is one clear line and not a retry for ever.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
+use windlass_dispatcher::api::Api;
 use windlass_dispatcher::broker::Broker;
 use windlass_dispatcher::invocations::Limits;
+use windlass_dispatcher::invoker::Jobs;
+use windlass_dispatcher::pool::Pool;
 use windlass_dispatcher::service::{Config, Service};
 use windlass_dispatcher::shard::Settings;
 use windlass_dispatcher::status::Status;
 use windlass_dispatcher::store::{Replicas, Store};
 use windlass_functions::stream::Stream;
 use windlass_jobs::local::{LocalPool, Program};
+
+use crate::keeper::Keeper;
+use crate::placing::{self, Placing};
+use crate::scaling::measure::Dispatcher;
+use crate::scaling::source::Source;
+use crate::scaling::{Parts, Scaling, View};
+use crate::values::{Pace, Workers as Wanted};
 
 /// For how long an idle shard stays with its owner without a sign of life.
 const LEASE: Duration = Duration::from_secs(10);
@@ -36,10 +50,20 @@ pub struct Serving {
     pub token: Option<String>,
     /// Where the invocation API listens.
     pub listener: TcpListener,
+    /// Set for HTTPS.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
     /// How many local workers to start.
-    pub workers: usize,
+    pub workers: Wanted,
+    /// The scaler's tuning, for as many workers as it decides.
+    pub tuning: Option<PathBuf>,
+    /// The program that local workers run; without one it is this program.
+    pub program: Option<PathBuf>,
+    /// How long the local workers are to take at least, to rehearse a slow function.
+    pub pace: Option<Pace>,
     /// How shards cut and how much they hold.
     pub settings: Settings,
+    /// If set, invocations may run in one-shot workers.
+    pub jobs: Option<Placing>,
     /// How long a drain may take.
     pub grace: Duration,
 }
@@ -48,8 +72,19 @@ pub struct Serving {
 #[derive(Debug)]
 pub struct Server {
     service: Service,
-    pool: Option<LocalPool>,
+    workers: Option<Workers>,
+    scaling: Option<Scaling>,
+    /// Carries out what the dispatcher orders; ends with this.
+    _placing: JoinSet<()>,
     grace: Duration,
+}
+
+/// The keeper of the local workers.
+#[derive(Debug)]
+struct Workers {
+    pool: Arc<Pool>,
+    stop: watch::Sender<bool>,
+    kept: JoinHandle<LocalPool>,
 }
 
 impl Server {
@@ -57,8 +92,21 @@ impl Server {
     ///
     /// # Errors
     /// If the listener is not bound or a worker cannot be started.
-    pub fn start(serving: Serving) -> anyhow::Result<Self> {
+    pub async fn start(serving: Serving) -> anyhow::Result<Self> {
         let token = serving.token.clone();
+        let count = match serving.workers {
+            Wanted::Count(count) => count,
+            // The scaler says in a moment how many there are to be.
+            Wanted::Auto => 1,
+        };
+        let size = u32::try_from(count).unwrap_or(u32::MAX);
+        let (store, stream) = (serving.store.clone(), serving.stream.clone());
+        let pool = (size > 0).then(|| Arc::new(Pool::new(size)));
+        let (orders, ordered) = unbounded_channel();
+        let jobs = serving.jobs.as_ref().map(|placing| Jobs {
+            settings: placing.settings,
+            orders,
+        });
         let service = Service::start(Config {
             settings: serving.settings,
             stream: serving.stream,
@@ -67,21 +115,58 @@ impl Server {
             store: serving.store,
             replicas: serving.replicas,
             listener: serving.listener,
+            tls: serving.tls,
             token: serving.token,
+            pool: pool.clone(),
             lease: LEASE,
             limits: Limits::default(),
+            jobs,
         })?;
-        let workers = serving.workers;
-        let pool = if workers == 0 {
-            None
-        } else {
-            let program = worker_program(service.address(), token.as_deref())?;
-            let on_exit = Arc::new(service.on_worker_exit());
-            Some(LocalPool::start(program, workers, on_exit)?)
+        let program = |pace| {
+            worker_program(
+                service.address(),
+                token.as_deref(),
+                serving.program.clone(),
+                pace,
+            )
+        };
+        let mut placing = JoinSet::new();
+        if let Some(Placing { by, .. }) = serving.jobs {
+            let launcher = by.launcher(|| program(serving.pace))?;
+            placing.spawn(placing::launch(launcher, service.invoker(), ordered));
+        }
+        let workers = match pool {
+            None => None,
+            Some(pool) => {
+                let on_exit = Arc::new(service.on_worker_exit());
+                let local = LocalPool::start(program(serving.pace)?, count, on_exit)?;
+                let keeper = Keeper::new(local, service.invoker(), Arc::clone(&pool));
+                let (stop, stopped) = watch::channel(false);
+                let kept = tokio::spawn(keeper.keep(stopped));
+                Some(Workers { pool, stop, kept })
+            }
+        };
+        let scaling = match (&workers, serving.workers) {
+            (Some(workers), Wanted::Auto) => {
+                let api = service.api();
+                let scaling = Scaling::start(Parts {
+                    metrics: api.metrics.scaler.clone(),
+                    dispatcher: Dispatcher::Here(api),
+                    pool: crate::scaling::pool::Pool::Here(Arc::clone(&workers.pool)),
+                    source: serving.tuning.map_or(Source::Defaults, Source::File),
+                    store,
+                    stream,
+                    lease: None,
+                });
+                Some(scaling.await.context("the scaler cannot start")?)
+            }
+            _ => None,
         };
         Ok(Self {
             service,
-            pool,
+            workers,
+            scaling,
+            _placing: placing,
             grace: serving.grace,
         })
     }
@@ -96,9 +181,21 @@ impl Server {
         self.service.status()
     }
 
-    /// How many local workers it keeps.
+    /// How many local workers it is to keep.
     pub fn workers(&self) -> usize {
-        self.pool.as_ref().map_or(0, LocalPool::size)
+        self.workers
+            .as_ref()
+            .map_or(0, |workers| workers.pool.state().desired as usize)
+    }
+
+    /// The scaler of the local workers, if there is one.
+    pub fn scaling(&self) -> Option<View> {
+        self.scaling.as_ref().map(Scaling::view)
+    }
+
+    /// The dispatcher, for those in the same process.
+    pub fn api(&self) -> Arc<Api> {
+        self.service.api()
     }
 
     /// Takes no more deliveries, finishes, commits and acknowledges what is in flight, and ends
@@ -106,9 +203,16 @@ impl Server {
     /// then is left of it is for the workers, which are idle by now unless they are stuck.
     pub async fn drain(mut self) -> bool {
         let deadline = now() + self.grace;
+        if let Some(scaling) = self.scaling {
+            scaling.stop().await;
+        }
         let in_time = self.service.drain(self.grace).await;
-        if let Some(pool) = self.pool {
-            pool.drain(deadline.duration_since(now())).await;
+        if let Some(workers) = self.workers {
+            workers.stop.send_replace(true);
+            // A keeper that panicked has dropped its workers, which kills them.
+            if let Ok(local) = workers.kept.await {
+                local.drain(deadline.duration_since(now())).await;
+            }
         }
         self.service.stop().await;
         in_time
@@ -133,8 +237,13 @@ pub async fn listen(address: SocketAddr, token: Option<&str>) -> anyhow::Result<
     })
 }
 
-/// This program again, as a worker of the dispatcher at `address`.
-fn worker_program(address: SocketAddr, token: Option<&str>) -> anyhow::Result<Program> {
+/// `program`, or this program again, as a worker of the dispatcher at `address`.
+fn worker_program(
+    address: SocketAddr,
+    token: Option<&str>,
+    program: Option<PathBuf>,
+    pace: Option<Pace>,
+) -> anyhow::Result<Program> {
     let mut local = address;
     if address.ip().is_unspecified() {
         // Reached from this machine all the same.
@@ -149,8 +258,14 @@ fn worker_program(address: SocketAddr, token: Option<&str>) -> anyhow::Result<Pr
     if let Some(token) = token {
         env.push(("WINDLASS_TOKEN".into(), token.into()));
     }
+    if let Some(pace) = pace {
+        env.push(("WINDLASS_PACE".into(), pace.to_string().into()));
+    }
     Ok(Program {
-        path: std::env::current_exe().context("cannot find this program's own file")?,
+        path: match program {
+            Some(program) => program,
+            None => std::env::current_exe().context("cannot find this program's own file")?,
+        },
         args: vec![
             "function".into(),
             "--dispatcher".into(),

@@ -5,10 +5,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, SpanRelativeTo};
 use serde::{Deserialize, Deserializer};
 
-/// A length of time such as `500ms`, `5s`, `2m` or `1h 30m`; never negative.
+/// A length of time such as `500ms`, `5s`, `2m`, `1h 30m` or `30d`, days of 24 hours; never negative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
@@ -22,6 +22,12 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let signed: Option<SignedDuration> = text.parse().ok();
+        // Days and weeks, by the clock and not by the calendar.
+        let days = || {
+            let span: jiff::Span = text.parse().ok()?;
+            span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()
+        };
+        let signed = signed.or_else(days);
         let unsigned = signed.and_then(|signed| Duration::try_from(signed).ok());
         unsigned.map(Self).ok_or_else(|| NotASpan(text.into()))
     }
@@ -33,6 +39,87 @@ impl fmt::Display for Span {
             Ok(signed) => write!(f, "{signed:#}"),
             Err(_) => write!(f, "{} s", self.0.as_secs()),
         }
+    }
+}
+
+/// How many local workers: a number, or `auto` for as many as the scaler decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "toml::Value")]
+pub enum Workers {
+    /// So many.
+    Count(usize),
+    /// As many as the scaler decides.
+    Auto,
+}
+
+/// A text that is no [`Workers`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a number of workers from 0 to 1000, or auto, got {0}")]
+pub struct NotWorkers(String);
+
+impl FromStr for Workers {
+    type Err = NotWorkers;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let count = text.parse().ok().filter(|count| *count <= 1_000);
+        count
+            .map(Self::Count)
+            .ok_or_else(|| NotWorkers(text.into()))
+    }
+}
+
+impl TryFrom<toml::Value> for Workers {
+    type Error = NotWorkers;
+
+    fn try_from(value: toml::Value) -> Result<Self, Self::Error> {
+        match &value {
+            toml::Value::String(text) => text.parse(),
+            toml::Value::Integer(count) => count.to_string().parse(),
+            other => Err(NotWorkers(format!("{other:?}"))),
+        }
+    }
+}
+
+/// How long a batch takes at least: `50ms+600us` is 50 ms and 0.6 ms a tuple.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// For the batch.
+    pub batch: Duration,
+    /// For each tuple.
+    pub tuple: Duration,
+}
+
+/// A text that is no [`Pace`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a time a batch and a time a tuple such as 50ms+600us, got {0:?}")]
+pub struct NotAPace(String);
+
+impl FromStr for Pace {
+    type Err = NotAPace;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let read = text.split_once('+').and_then(|(batch, tuple)| {
+            let time = |text: &str| text.parse::<Span>().ok().map(|span| span.0);
+            Some(Self {
+                batch: time(batch)?,
+                tuple: time(tuple)?,
+            })
+        });
+        read.ok_or_else(|| NotAPace(text.into()))
+    }
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}us+{}ns",
+            self.batch.as_micros(),
+            self.tuple.as_nanos()
+        )
     }
 }
 
@@ -111,6 +198,7 @@ mod tests {
         assert_eq!(ms("5s"), 5_000);
         assert_eq!(ms("2m"), 120_000);
         assert_eq!(ms("1h 30m"), 5_400_000);
+        assert_eq!(ms("30d"), 30 * 86_400_000);
         for bad in ["", "5", "-5s", "5 parsecs"] {
             let error = bad.parse::<Span>().unwrap_err().to_string();
             assert!(error.contains("such as 500ms"), "{error}");

@@ -1,8 +1,10 @@
 //! The `windlass` command as a user meets it: real processes, their output and exit status.
 
 use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 /// `windlass ARGUMENTS` in `directory`, with no `WINDLASS_*` variable but those given.
 fn windlass(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
@@ -208,6 +210,45 @@ fn a_stream_that_exists_with_other_shards_is_refused() {
     assert!(run(here.path(), &["migrate"], &store).status.success());
     let output = run(here.path(), &["migrate", "--shards", "2"], &store);
     assert!(one_line(&output).contains("shards"));
+}
+
+#[test]
+fn a_worker_that_is_to_be_probed_asks_for_work_after_the_second_probe() {
+    let here = tempfile::tempdir().unwrap();
+    let dispatcher = TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    let probes = format!("127.0.0.1:{port}");
+    drop(free);
+    let url = format!("http://{}", dispatcher.local_addr().unwrap());
+    let arguments = ["function", "--dispatcher", &url, "--listen", &probes];
+    let mut worker = windlass(here.path(), &arguments, &[])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It listens, and would have called by now. To connect would be to probe.
+    let listening = format!("0100007F:{port:04X} 00000000:0000 0A");
+    let sockets = || std::fs::read_to_string("/proc/net/tcp").unwrap();
+    while !sockets().contains(&listening) {
+        assert_eq!(worker.try_wait().unwrap(), None, "the worker has ended");
+    }
+    dispatcher.set_nonblocking(true).unwrap();
+    for probed in 0..2 {
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(
+            dispatcher.accept().is_err(),
+            "it asks after {probed} probes"
+        );
+        TcpStream::connect(&probes).unwrap();
+    }
+    dispatcher.set_nonblocking(false).unwrap();
+    let (mut call, _) = dispatcher.accept().unwrap();
+    let mut head = [0; 26];
+    call.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"GET /v1/invocations/next?w");
+    TcpStream::connect(&probes).expect("a kubelet that was restarted probes again");
+    worker.kill().unwrap();
+    worker.wait().unwrap();
 }
 
 #[test]

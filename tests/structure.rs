@@ -6,7 +6,15 @@ use std::path::{Path, PathBuf};
 fn naming(name: &str) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut named = Vec::new();
-    for folder in ["functions", "dispatcher", "jobs", "datagen", "board", "."] {
+    for folder in [
+        "functions",
+        "dispatcher",
+        "jobs",
+        "scaler",
+        "datagen",
+        "board",
+        ".",
+    ] {
         for file in sources(&root.join(folder).join("src")) {
             let text = std::fs::read_to_string(&file).unwrap();
             let path = format!("{name}::");
@@ -60,6 +68,25 @@ fn rabbitmq_is_named_in_the_broker_modules_only() {
 #[test]
 fn sql_is_named_in_the_store_only() {
     only_under("sqlx", &["dispatcher/src/store/"]);
+}
+
+#[test]
+fn kubernetes_is_named_in_jobs_only() {
+    only_under("kube", &["jobs/src/kubernetes/"]);
+    only_under("k8s_openapi", &["jobs/src/kubernetes/"]);
+}
+
+#[test]
+fn the_scaler_decides_without_the_world() {
+    let manifest = include_str!("../scaler/Cargo.toml");
+    let (_, dependencies) = manifest.split_once("[dependencies]").unwrap();
+    let dependencies = dependencies.split("[dev-dependencies]").next().unwrap();
+    for forbidden in ["lapin", "sqlx", "kube", "axum", "reqwest", "tokio"] {
+        assert!(
+            !dependencies.contains(forbidden),
+            "scaler/ depends on {forbidden}"
+        );
+    }
 }
 
 #[test]

@@ -9,21 +9,29 @@
 //! |---|---|
 //! | `screen.rs` | pure: snapshots in, frames and totals out |
 //! | `trouble.rs` | pure: what is wrong, and since when |
-//! | `poll.rs`, `dispatcher.rs` | the poller, and what it asks the dispatcher |
+//! | `jobs.rs`, `scaling.rs` | pure: cold starts remembered; a scaler's rows as the page shows them |
+//! | `poll.rs` | the poller |
+//! | `live.rs` | what it shares with the handlers, and the events that viewers get |
+//! | `ask.rs`, `dispatcher.rs`, `watch.rs` | beside it: asks the dispatcher, and the store for a scaler |
 //! | `api.rs`, `schema.rs` | HTTP, and the shapes that `/openapi.json` describes |
 //! | `guard.rs` | token, headers, where it may listen |
 //! | `page.rs` | the page's files, built into the binary |
 
 mod api;
+mod ask;
 mod dispatcher;
 mod guard;
+mod jobs;
+mod live;
 mod money;
 mod page;
 mod poll;
+mod scaling;
 pub mod schema;
 pub mod screen;
 mod serve;
 pub mod trouble;
+mod watch;
 
 pub use guard::refuse_open;
-pub use serve::{Board, Config, Tls};
+pub use serve::{Board, Config};

@@ -1,116 +1,54 @@
-//! The one poller of the process, and what it shares with the handlers.
+//! The one poller of the process.
 //!
 //! Every [`TICK`] it asks each replica how far it is (one statement). Only when something was
 //! committed does it read a snapshot: of the windows that were not final before, and once in
 //! [`WHOLE`] of the whole history, since a replay from quarantine may change final windows.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use serde::Serialize;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use windlass_dispatcher::store::{BoardReader, Progress};
+use windlass_dispatcher::store::{Progress, Snapshot};
 
-use crate::dispatcher::{Answer, Dispatcher};
-use crate::schema::{Operations, Replica, Status};
-use crate::screen::{HISTORY_MS, Screen};
-use crate::trouble::Troubles;
+use crate::ask::{self, Told};
+use crate::dispatcher::Dispatcher;
+use crate::jobs::Jobs;
+use crate::live::Shared;
+use crate::schema::{Placement, Replica, Status};
+use crate::screen::KEPT_MS;
+use crate::trouble::{Growth, Seen, Troubles};
 
 /// How often replicas are asked how far they are.
 const TICK: Duration = Duration::from_millis(200);
 /// How often the whole history is read again.
 const WHOLE: Duration = Duration::from_secs(10);
-/// How often the status is sent and the dispatcher asked.
+/// How often the status is sent.
 const STATUS: Duration = Duration::from_secs(1);
 /// Statuses kept: five minutes.
 const KEPT: usize = 300;
-/// Frames that a slow viewer may be behind before it is sent the whole anew.
-const BACKLOG: usize = 64;
-/// Silence of the shards' owners that counts as trouble, ms: twice the longest lease.
-const SILENT_MS: u64 = 20_000;
-/// Reads of the past at once.
-const READS: usize = 4;
 
-/// What the poller writes and the handlers read.
-pub(crate) struct Shared {
-    pub reader: BoardReader,
-    pub live: Mutex<Live>,
-    pub viewers: AtomicUsize,
-    pub frames: AtomicU64,
-    pub reads: Semaphore,
-}
-
-/// The page's state, and who is told of its changes.
-pub(crate) struct Live {
-    pub screen: Screen,
-    pub status: Status,
-    pub operations: VecDeque<Operations>,
-    sender: broadcast::Sender<Bytes>,
-}
-
-impl Shared {
-    pub fn new(reader: BoardReader) -> Self {
-        Self {
-            reader,
-            live: Mutex::new(Live {
-                screen: Screen::default(),
-                status: Status::default(),
-                operations: VecDeque::new(),
-                sender: broadcast::channel(BACKLOG).0,
-            }),
-            viewers: 0.into(),
-            frames: 0.into(),
-            reads: Semaphore::new(READS),
-        }
-    }
-
-    pub fn live(&self) -> MutexGuard<'_, Live> {
-        self.live
-            .lock()
-            .unwrap_or_else(|broken| broken.into_inner())
-    }
-}
-
-impl Live {
-    /// Everything up to now, and what comes after it: no frame is missed or met twice.
-    pub fn subscribe(&self) -> (Bytes, broadcast::Receiver<Bytes>) {
-        (self.whole(), self.sender.subscribe())
-    }
-
-    /// Everything up to now, as events.
-    pub fn whole(&self) -> Bytes {
-        let mut bytes = event("whole", &self.screen.whole()).to_vec();
-        bytes.extend_from_slice(&event("operations", &self.operations));
-        bytes.extend_from_slice(&event("status", &self.status));
-        bytes.into()
-    }
-
-    fn send(&self, bytes: Bytes) {
-        // Nobody may be watching.
-        let _ = self.sender.send(bytes);
-    }
-}
-
-/// A server-sent event; JSON has no line breaks outside of strings, and escapes those within.
-fn event(name: &str, value: &impl Serialize) -> Bytes {
-    let json = serde_json::to_string(value).unwrap_or_default();
-    format!("event: {name}\ndata: {json}\n\n").into()
-}
-
-/// Polls until it is dropped.
+/// Polls, and asks beside it, until it is dropped.
 pub(crate) async fn run(shared: Arc<Shared>, dispatcher: Option<Dispatcher>) {
+    let has_dispatcher = dispatcher.is_some();
+    let (tell, told) = watch::channel(Arc::default());
+    let asking = ask::run(&shared.reader, dispatcher, tell);
+    let polling = poll(Arc::clone(&shared), has_dispatcher, told);
+    tokio::join!(asking, polling);
+}
+
+async fn poll(shared: Arc<Shared>, has_dispatcher: bool, told: watch::Receiver<Arc<Told>>) {
     let mut poller = Poller {
         shared,
-        dispatcher,
+        has_dispatcher,
+        told,
         troubles: Troubles::default(),
         since: None,
         whole_at: now(),
         failure: None,
-        quarantined: VecDeque::new(),
+        quarantined: Growth::default(),
+        jobs: Jobs::default(),
     };
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -118,23 +56,26 @@ pub(crate) async fn run(shared: Arc<Shared>, dispatcher: Option<Dispatcher>) {
     loop {
         ticks.tick().await;
         let progress = poller.poll().await;
+        poller.shared.live().fresh = progress.is_some() && poller.failure.is_none();
         if now() >= status_at {
             status_at = now() + STATUS;
-            poller.status(progress).await;
+            poller.status(progress);
         }
     }
 }
 
 struct Poller {
     shared: Arc<Shared>,
-    dispatcher: Option<Dispatcher>,
+    has_dispatcher: bool,
+    /// What dispatcher and scaler said last.
+    told: watch::Receiver<Arc<Told>>,
     troubles: Troubles,
     /// Windows before this were final when last read.
     since: Option<i64>,
     whole_at: Instant,
     failure: Option<String>,
-    /// What was in quarantine in the last minute.
-    quarantined: VecDeque<u64>,
+    quarantined: Growth,
+    jobs: Jobs,
 }
 
 impl Poller {
@@ -149,7 +90,7 @@ impl Poller {
         if furthest.commits == shown && !whole {
             return progress;
         }
-        let history = Duration::from_millis(HISTORY_MS.cast_unsigned());
+        let history = Duration::from_millis(KEPT_MS.cast_unsigned());
         let since = if whole { None } else { self.since };
         match self.shared.reader.snapshot(history, since).await {
             Ok(snapshot) => {
@@ -172,7 +113,7 @@ impl Poller {
         progress
     }
 
-    fn take(&self, snapshot: windlass_dispatcher::store::Snapshot) {
+    fn take(&self, snapshot: Snapshot) {
         let mut live = self.shared.live();
         let [counted, late, quarantined] = snapshot.outcomes;
         live.status.newest_window = snapshot.newest;
@@ -180,15 +121,12 @@ impl Poller {
         live.status.quarantined = quarantined;
         if let Some(frame) = live.screen.take(snapshot) {
             self.shared.frames.fetch_add(1, Ordering::Relaxed);
-            live.send(event("frame", &frame));
+            live.tell("frame", &frame);
         }
     }
 
-    async fn status(&mut self, progress: Option<Progress>) {
-        let answer = match &self.dispatcher {
-            Some(dispatcher) => Some(dispatcher.ask().await),
-            None => None,
-        };
+    fn status(&mut self, progress: Option<Progress>) {
+        let told = Arc::clone(&self.told.borrow());
         let at = unix_ms();
         let replicas = self
             .shared
@@ -203,83 +141,68 @@ impl Poller {
             });
         let replicas: Vec<Replica> = replicas.collect();
         let quarantined = self.shared.live().status.quarantined;
-        let found = self.found(progress, &replicas, answer.as_ref(), quarantined);
-        self.troubles.update(at, found);
-        let operations = answer
-            .as_ref()
-            .and_then(|a| a.as_ref().ok())
-            .map(|a| a.operations(at));
+        let seen = Seen {
+            replicas: &replicas,
+            failure: self.failure.as_deref(),
+            silent_ms: progress.and_then(|p| Some((p.now - p.seen_at?).max(0).cast_unsigned())),
+            quarantined: self.quarantined.grown_to(quarantined),
+            told: &told,
+        };
+        self.troubles.update(at, seen.troubles());
+        let answer = told.answer.as_ref().and_then(|answer| answer.as_ref().ok());
+        let running = told.scaler.as_ref().filter(|scaler| scaler.running);
+        let desired = running.and_then(|scaler| scaler.desired);
+        let operations = answer.map(|answer| answer.operations(told.at, desired));
+        let placement = answer.and_then(|answer| answer.placement.as_ref());
+        let placement = placement.map(|placed| {
+            self.jobs.take(&placed.recent);
+            Placement {
+                mode: placed.mode.clone(),
+                live_jobs: placed.live_jobs,
+                creating_paused: placed.creating_paused.clone(),
+                recent: placed.recent.clone(),
+                jobs: self.jobs.runs(),
+            }
+        });
 
         let mut live = self.shared.live();
-        if let Some(operations) = operations {
+        let last = live.operations.back().map(|last| last.at);
+        if let Some(operations) = operations.filter(|now| Some(now.at) != last) {
             if live.operations.len() == KEPT {
                 live.operations.pop_front();
             }
             live.operations.push_back(operations);
+        }
+        if let Some(policy) = &told.policy {
+            let shown = live.policy.as_ref();
+            if shown.is_none_or(|shown| !Arc::ptr_eq(shown, policy)) {
+                live.tell("policy", policy.as_ref());
+                live.policy = Some(Arc::clone(policy));
+            }
         }
         let windows_open = live.screen.open();
         live.status = Status {
             at,
             windows_open,
             replicas,
-            has_dispatcher: self.dispatcher.is_some(),
+            has_dispatcher: self.has_dispatcher,
             operations,
+            placement,
+            scaler: told.scaler.clone(),
             troubles: self.troubles.now().to_vec(),
             ..live.status.clone()
         };
-        live.send(event("status", &live.status));
-    }
-
-    /// What is wrong now.
-    fn found(
-        &mut self,
-        progress: Option<Progress>,
-        replicas: &[Replica],
-        answer: Option<&Result<Answer, String>>,
-        quarantined: u64,
-    ) -> Vec<(&'static str, String)> {
-        let mut found = Vec::new();
-        for replica in replicas {
-            if let Some(why) = &replica.skipped {
-                found.push(("replica", format!("replica {}: {why}", replica.server)));
-            }
-        }
-        found.extend(self.failure.iter().map(|why| ("store", why.clone())));
-        match answer {
-            Some(Err(why)) => found.push(("dispatcher", why.clone())),
-            Some(Ok(answer)) => {
-                found.extend(answer.troubles().map(|why| ("shard", why)));
-                let halted = answer.halted.iter();
-                found
-                    .extend(halted.map(|why| ("halted", format!("no batch is handed out: {why}"))));
-            }
-            None => {}
-        }
-        let silent = progress.and_then(|p| p.seen_at.map(|at| (p.now - at).max(0).cast_unsigned()));
-        if let Some(silent) = silent.filter(|&ms| ms > SILENT_MS) {
-            let seconds = silent / 1_000;
-            found.push(("stale", format!("stream: no sign of life for {seconds} s")));
-        }
-        if self.quarantined.len() == 60 {
-            self.quarantined.pop_front();
-        }
-        self.quarantined.push_back(quarantined);
-        let grown = quarantined.saturating_sub(self.quarantined.front().copied().unwrap_or(0));
-        if grown > 0 {
-            let text = format!("quarantine: grew by {grown} in the last minute");
-            found.push(("quarantine", text));
-        }
-        found
+        live.tell("status", &live.status);
     }
 }
 
 #[allow(clippy::disallowed_methods)]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
 #[allow(clippy::disallowed_methods)]
-fn unix_ms() -> i64 {
+pub(crate) fn unix_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_millis() as i64
 }

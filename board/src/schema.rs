@@ -1,8 +1,14 @@
 //! The shapes of the JSON, as `/openapi.json` describes them. Money is exact decimal text, times
 //! are milliseconds UTC.
 
+mod workers;
+
 use serde::Serialize;
 use utoipa::ToSchema;
+
+pub use workers::{
+    Choice, Phases, Placement, Policy, PolicyAction, PolicyAxis, PolicyState, Run, Scaler, Valued,
+};
 
 /// Orders of one province, or of all, over some time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -72,7 +78,7 @@ pub struct Totals {
 }
 
 /// A step of the past.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct StepRow {
     /// Start of the step, `YYYY-MM-DD HH:MM:SS.mmm` UTC.
     pub start: String,
@@ -110,7 +116,8 @@ pub struct Replica {
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Trouble {
-    /// Which kind: `replica`, `store`, `dispatcher`, `shard`, `halted`, `quarantine`, `stale`.
+    /// Which kind: `replica`, `store`, `dispatcher`, `shard`, `halted`, `jobs`, `scaler`,
+    /// `quarantine`, `stale`.
     pub kind: String,
     /// In words.
     pub text: String,
@@ -123,10 +130,14 @@ pub struct Trouble {
 pub struct Operations {
     /// When, ms UTC of the board's clock.
     pub at: i64,
+    /// Warm workers.
+    pub size: u64,
     /// Workers with an attempt.
     pub busy: u64,
     /// Workers that wait for one.
     pub idle: u64,
+    /// Warm workers that there are to be, where somebody says so: the local pool or a scaler.
+    pub desired: Option<u64>,
     /// Batches that wait for a worker.
     pub waiting: u64,
     /// Attempts at workers.
@@ -137,6 +148,14 @@ pub struct Operations {
     pub queue_unacked: u64,
     /// Windows with data that are not closed.
     pub windows_open: u64,
+    /// Jobs that have not ended.
+    pub live_jobs: u64,
+    /// Invocations answered by warm workers since the dispatcher's start.
+    pub ran_warm: u64,
+    /// In Jobs, since no warm worker had time.
+    pub ran_overflow: u64,
+    /// In Jobs, since the function asks for them.
+    pub ran_asked: u64,
     /// Attempts that failed, were lost or timed out since its start.
     pub failed: u64,
     /// From the watermark's passing a window's end to the committed rows, ms.
@@ -170,6 +189,10 @@ pub struct Status {
     pub has_dispatcher: bool,
     /// The dispatcher now, if it answers.
     pub operations: Option<Operations>,
+    /// Where invocations run, if the dispatcher says so.
+    pub placement: Option<Placement>,
+    /// The scaler, if one has ever run on this store.
+    pub scaler: Option<Scaler>,
     /// What is wrong, oldest first.
     pub troubles: Vec<Trouble>,
 }

@@ -1,5 +1,5 @@
 //! Folds snapshots of the store into what a viewer sees. Pure, and bounded: it holds the windows of
-//! the last [`HISTORY_MS`] and nothing else that grows.
+//! the last [`KEPT_MS`] and nothing else that grows.
 //!
 //! A snapshot older than the one shown is refused, so that a total never falls because another
 //! replica was asked.
@@ -9,29 +9,60 @@ use std::collections::BTreeMap;
 use windlass_dispatcher::store::{GmvRow, Snapshot, TotalRow};
 
 use crate::money;
-use crate::schema::{Frame, Sales, Totals, Window};
+use crate::schema::{Frame, Sales, StepRow, Totals, Window};
 
 /// How much of the past the live page holds, ms.
-pub const HISTORY_MS: i64 = 300_000;
+const HISTORY_MS: i64 = 300_000;
+/// How much of the past is kept, ms: the page's, moved out to whole minutes.
+pub const KEPT_MS: i64 = HISTORY_MS + MINUTE_MS;
 /// Windows whose sales by province are added up for "the last minute".
 const MINUTE_MS: i64 = 60_000;
 
 /// A window's rows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 struct Second {
-    rows: Vec<Sales>,
-    revision: u64,
+    rows: Vec<Row>,
     state: String,
+    /// The rows as the API gives them, in JSON with commas between them: written once, since the last
+    /// minutes by second are ten thousand rows, and what most ask for.
+    json: String,
+}
+
+/// A province's sales in one window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    sales: Sales,
+    revision: u64,
 }
 
 impl Second {
+    fn sales(&self) -> impl Iterator<Item = &Sales> {
+        self.rows.iter().map(|row| &row.sales)
+    }
+
+    fn steps(&self, start: i64) -> impl Iterator<Item = StepRow> {
+        let start = text(start);
+        self.rows.iter().map(move |row| StepRow {
+            start: start.clone(),
+            sales: row.sales.clone(),
+            revision: row.revision,
+            state: self.state.clone(),
+        })
+    }
+
+    fn write(&mut self, start: i64) {
+        let rows = self.steps(start);
+        let rows = rows.map(|row| serde_json::to_string(&row).unwrap_or_default());
+        self.json = rows.collect::<Vec<_>>().join(",");
+    }
+
     fn window(&self, start: i64) -> Window {
-        let sum = add("", self.rows.iter());
+        let sum = add("", self.sales());
         Window {
             start,
             orders: sum.orders,
             gmv: sum.gmv,
-            revision: self.revision,
+            revision: self.rows.iter().map(|row| row.revision).sum(),
             state: self.state.clone(),
         }
     }
@@ -41,6 +72,8 @@ impl Second {
 #[derive(Debug, Default)]
 pub struct Screen {
     seconds: BTreeMap<i64, Second>,
+    /// From where `seconds` holds everything, ms UTC.
+    kept_from: i64,
     frame: Frame,
     server: String,
 }
@@ -55,15 +88,25 @@ impl Screen {
         let fresh = read(&snapshot.windows);
         let mut changed = Vec::new();
         // What the snapshot covers and does not hold is gone, as after a table was emptied.
-        let covered = self.seconds.split_off(&snapshot.from);
-        for (start, second) in fresh {
-            if covered.get(&start) != Some(&second) {
-                changed.push(second.window(start));
-            }
+        let mut covered = self.seconds.split_off(&snapshot.from);
+        for (start, mut second) in fresh {
+            let before = covered.remove(&start);
+            let same = |old: &Second| old.rows == second.rows && old.state == second.state;
+            let second = match before.filter(same) {
+                Some(old) => old,
+                None => {
+                    second.write(start);
+                    changed.push(second.window(start));
+                    second
+                }
+            };
             self.seconds.insert(start, second);
         }
-        let forget_before = snapshot.newest.map_or(0, |newest| newest - HISTORY_MS);
-        self.seconds = self.seconds.split_off(&forget_before);
+        let newest = snapshot.newest.unwrap_or_default();
+        self.kept_from = newest - KEPT_MS;
+        self.seconds = self.seconds.split_off(&self.kept_from);
+        let forget_before = newest - HISTORY_MS;
+        changed.retain(|window| window.start >= forget_before);
         let run: Vec<Sales> = snapshot.totals.iter().map(total).collect();
         let last_closed = self
             .seconds
@@ -71,7 +114,7 @@ impl Screen {
             .rev()
             .find(|(_, second)| second.state != "open");
         let (second_start, second) = match last_closed {
-            Some((&start, second)) => (Some(start), second.rows.clone()),
+            Some((&start, second)) => (Some(start), second.sales().cloned().collect()),
             None => (None, Vec::new()),
         };
         let frame = Frame {
@@ -99,7 +142,7 @@ impl Screen {
     pub fn whole(&self) -> Frame {
         let windows = self
             .seconds
-            .iter()
+            .range(self.frame.forget_before..)
             .map(|(&start, second)| second.window(start));
         Frame {
             windows: windows.collect(),
@@ -117,6 +160,80 @@ impl Screen {
         }
     }
 
+    /// Steps of `width` ms of `[from, to)`, as the store would give them, or `None` if not all of
+    /// them are kept here. Both bounds are multiples of `width`, and `width` one of a second's.
+    pub fn steps(
+        &self,
+        from: i64,
+        to: i64,
+        width: i64,
+        province: Option<&str>,
+    ) -> Option<Vec<StepRow>> {
+        if !self.holds(from, to) {
+            return None;
+        }
+        let mut steps: BTreeMap<(i64, &str), Vec<(&Row, &str)>> = BTreeMap::new();
+        for (&start, second) in self.seconds.range(from..to) {
+            let rows = second
+                .rows
+                .iter()
+                .filter(|row| province.is_none_or(|province| row.sales.province == province));
+            for row in rows {
+                let step = start.div_euclid(width) * width;
+                let of = steps.entry((step, &row.sales.province)).or_default();
+                of.push((row, &second.state));
+            }
+        }
+        let mut at = (i64::MIN, String::new());
+        let rows = steps.into_iter().map(|((start, province), of)| {
+            if at.0 != start {
+                at = (start, text(start));
+            }
+            let state = ["open", "closed"]
+                .into_iter()
+                .find(|state| of.iter().any(|(_, is)| is == state));
+            StepRow {
+                start: at.1.clone(),
+                sales: match of[..] {
+                    [(one, _)] => one.sales.clone(),
+                    _ => add(province, of.iter().map(|(row, _)| &row.sales)),
+                },
+                revision: of.iter().map(|(row, _)| row.revision).sum(),
+                state: state.unwrap_or("final").to_owned(),
+            }
+        });
+        Some(rows.collect())
+    }
+
+    /// The windows of `[from, to)` as a JSON array of steps, with the number of rows in it; `None` if
+    /// older ones are asked for than are kept. In the same order as [`Self::steps`].
+    pub fn seconds_json(&self, from: i64, to: i64) -> Option<(usize, String)> {
+        if !self.holds(from, to) {
+            return None;
+        }
+        let seconds = || self.seconds.range(from..to).map(|(_, second)| second);
+        let mut json =
+            String::with_capacity(2 + seconds().map(|s| s.json.len() + 1).sum::<usize>());
+        json.push('[');
+        for second in seconds() {
+            if json.len() > 1 {
+                json.push(',');
+            }
+            json.push_str(&second.json);
+        }
+        json.push(']');
+        Some((seconds().map(|second| second.rows.len()).sum(), json))
+    }
+
+    fn holds(&self, from: i64, to: i64) -> bool {
+        !self.server.is_empty() && from >= self.kept_from && from <= to
+    }
+
+    /// The server that the last snapshot came from.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
     /// Windows of the history that are open.
     pub fn open(&self) -> u64 {
         self.seconds
@@ -131,8 +248,8 @@ impl Screen {
         };
         let mut by_province: BTreeMap<&str, Vec<&Sales>> = BTreeMap::new();
         for (_, second) in self.seconds.range(last - MINUTE_MS + 1..=last) {
-            for row in &second.rows {
-                by_province.entry(&row.province).or_default().push(row);
+            for sales in second.sales() {
+                by_province.entry(&sales.province).or_default().push(sales);
             }
         }
         let sums = by_province
@@ -149,15 +266,17 @@ fn read(rows: &[GmvRow]) -> BTreeMap<i64, Second> {
             continue;
         };
         let second = seconds.entry(start).or_default();
-        second.revision += row.revision;
         second.state.clone_from(&row.state);
-        second.rows.push(Sales {
-            province: row.province.clone(),
-            orders: row.orders,
-            gmv: row.gmv.clone(),
-            mean: row.mean.clone(),
-            min_amount: row.min_amount.clone(),
-            max_amount: row.max_amount.clone(),
+        second.rows.push(Row {
+            sales: Sales {
+                province: row.province.clone(),
+                orders: row.orders,
+                gmv: row.gmv.clone(),
+                mean: row.mean.clone(),
+                min_amount: row.min_amount.clone(),
+                max_amount: row.max_amount.clone(),
+            },
+            revision: row.revision,
         });
     }
     seconds
@@ -168,6 +287,12 @@ pub fn instant(text: &str) -> Option<i64> {
     let at = jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S%.f", text).ok()?;
     let at = at.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
     Some(at.timestamp().as_millisecond())
+}
+
+/// A window's start as the store writes it.
+fn text(ms: i64) -> String {
+    let at = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+    at.strftime("%Y-%m-%d %H:%M:%S.%3f").to_string()
 }
 
 fn total(row: &TotalRow) -> Sales {
@@ -294,6 +419,61 @@ mod tests {
         assert_eq!(frame.second.len(), 2);
         assert_eq!(frame.minute[0].gmv, "15.50");
         assert_eq!(screen.open(), 1);
+    }
+
+    #[test]
+    fn steps_are_those_that_the_store_would_give() {
+        let mut screen = Screen::default();
+        assert_eq!(
+            screen.steps(0, 1_000, 1_000, None),
+            None,
+            "nothing is known yet"
+        );
+        let rows = vec![
+            row(1, "Anhui", "10.00", 1, "final"),
+            row(2, "Anhui", "5.50", 0, "closed"),
+            row(2, "Hebei", "1.25", 2, "closed"),
+        ];
+        let first = instant(&rows[0].window_start).unwrap();
+        screen.take(Snapshot {
+            server: "db".into(),
+            ..snapshot(1, rows, "16.75")
+        });
+        let minute = screen
+            .steps(first - 1_000, first + 59_000, MINUTE_MS, None)
+            .unwrap();
+        let of = |row: &StepRow| {
+            (
+                row.start.clone(),
+                row.sales.gmv.clone(),
+                row.revision,
+                row.state.clone(),
+            )
+        };
+        let at = "2026-11-11 00:00:00.000".to_owned();
+        assert_eq!(
+            of(&minute[0]),
+            (at.clone(), "15.50".into(), 1, "closed".into())
+        );
+        assert_eq!(of(&minute[1]), (at, "1.25".into(), 2, "closed".into()));
+        assert_eq!(
+            (minute[0].sales.orders, minute[0].sales.mean.as_str()),
+            (4, "3.8750")
+        );
+        let seconds = screen.steps(first, first + 60_000, 1, None).unwrap();
+        let (count, json) = screen.seconds_json(first, first + 60_000).unwrap();
+        assert_eq!((count, json), (3, serde_json::to_string(&seconds).unwrap()));
+        assert_eq!(screen.seconds_json(first - KEPT_MS, first), None);
+        let hebei = screen
+            .steps(first, first + 2_000, 1_000, Some("Hebei"))
+            .unwrap();
+        assert_eq!(hebei.len(), 1);
+        assert_eq!(hebei[0].start, "2026-11-11 00:00:02.000");
+        assert_eq!(
+            screen.steps(first - KEPT_MS, first, 1_000, None),
+            None,
+            "older than what is kept"
+        );
     }
 
     #[test]

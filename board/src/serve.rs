@@ -7,26 +7,18 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
 use tokio::task::JoinHandle;
 use windlass_dispatcher::store::BoardReader;
+use windlass_dispatcher::tls::Tls;
 use windlass_functions::stream::Stream;
 
 use crate::dispatcher::Dispatcher;
-use crate::poll::{self, Shared};
+use crate::live::Shared;
+use crate::poll;
 use crate::{api, guard};
 
 /// How long open event streams may last once the board stops.
 const GOODBYE: Duration = Duration::from_millis(500);
-
-/// A certificate and its key, PEM files.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    /// The chain.
-    pub certificate: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
-}
 
 /// What to show, and where.
 #[derive(Debug)]
@@ -41,6 +33,8 @@ pub struct Config {
     pub dispatcher: Option<String>,
     /// That dispatcher's token.
     pub dispatcher_token: Option<String>,
+    /// PEM file of the authority that alone vouches for that dispatcher, if it speaks HTTPS.
+    pub dispatcher_ca: Option<PathBuf>,
     /// Where to listen, bound already.
     pub listener: TcpListener,
     /// What viewers must show.
@@ -77,7 +71,13 @@ impl Board {
         let shared = Arc::new(Shared::new(reader));
         let dispatcher = config.dispatcher.as_deref();
         let dispatcher = dispatcher
-            .map(|url| Dispatcher::new(url, config.dispatcher_token))
+            .map(|url| {
+                Dispatcher::new(
+                    url,
+                    config.dispatcher_token,
+                    config.dispatcher_ca.as_deref(),
+                )
+            })
             .transpose()?;
         let router = api::router(Arc::clone(&shared))
             .layer(axum::middleware::from_fn_with_state(
@@ -99,15 +99,7 @@ impl Board {
         let service = router.into_make_service();
         let server = match &config.tls {
             Some(tls) => {
-                let rustls = RustlsConfig::from_pem_file(&tls.certificate, &tls.key).await;
-                let rustls = rustls.with_context(|| {
-                    format!(
-                        "cannot use the certificate {} with the key {}: expected PEM files that belong together",
-                        tls.certificate.display(),
-                        tls.key.display()
-                    )
-                })?;
-                let server = axum_server::from_tcp_rustls(config.listener, rustls)?;
+                let server = axum_server::from_tcp_rustls(config.listener, tls.load().await?)?;
                 tokio::spawn(server.handle(handle.clone()).serve(service))
             }
             None => {

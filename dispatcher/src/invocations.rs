@@ -5,17 +5,28 @@
 //! their own and the chunk's own answer no longer counts. A single tuple that keeps failing is
 //! poisonous only if a worker of the same version has answered something else meanwhile; otherwise
 //! the workers are at fault, and nothing is handed out but one probe now and then.
+//!
+//! What waits may become a Job: see [`crate::placement`], and `jobs` below for the two together.
+
+mod attempt;
+mod failures;
+mod figures;
+mod jobs;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
 use std::ops::Range;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use windlass_functions::partial::{Partial, Partials};
 
+use crate::placement::{JobRun, PartId, Phases, Place, Placement, Placer, Ran, Reason};
+use crate::roster::{Ended, Roster};
 use crate::shard::{Answer, ChunkId, Work};
+
+pub use attempt::{AttemptId, BadAttemptId};
+pub use failures::Gone;
+pub use figures::Load;
 
 /// When an attempt counts as failed and what follows.
 #[derive(Clone, Copy, Debug)]
@@ -44,65 +55,6 @@ impl Default for Limits {
     }
 }
 
-/// Names one attempt; in text `shard.epoch.slice.window.chunk.part.attempt`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct AttemptId {
-    /// The chunk.
-    pub chunk: ChunkId,
-    /// 0 for the whole chunk, else the part that bisecting made.
-    pub part: u32,
-    /// Counts the times this part was handed out, from 1.
-    pub attempt: u32,
-}
-
-impl fmt::Display for AttemptId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ChunkId {
-            shard,
-            epoch,
-            slice,
-            window,
-            chunk,
-        } = self.chunk;
-        let (part, attempt) = (self.part, self.attempt);
-        write!(
-            f,
-            "{shard}.{epoch}.{slice}.{window}.{chunk}.{part}.{attempt}"
-        )
-    }
-}
-
-/// A text that is no attempt id.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{0:?} is no invocation id: expected the windlass-invocation-id header of the invocation, \
-     as in 0.7.42.1700000000000.0.0.1"
-)]
-pub struct BadAttemptId(String);
-
-impl FromStr for AttemptId {
-    type Err = BadAttemptId;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        fn parse(text: &str) -> Option<AttemptId> {
-            let mut fields = text.split('.');
-            let id = AttemptId {
-                chunk: ChunkId {
-                    shard: fields.next()?.parse().ok()?,
-                    epoch: fields.next()?.parse().ok()?,
-                    slice: fields.next()?.parse().ok()?,
-                    window: fields.next()?.parse().ok()?,
-                    chunk: fields.next()?.parse().ok()?,
-                },
-                part: fields.next()?.parse().ok()?,
-                attempt: fields.next()?.parse().ok()?,
-            };
-            fields.next().is_none().then_some(id)
-        }
-        parse(text).ok_or_else(|| BadAttemptId(text.chars().take(80).collect()))
-    }
-}
-
 /// An attempt handed to a worker.
 #[derive(Clone, Debug)]
 pub struct Handout {
@@ -121,15 +73,26 @@ pub enum Next {
     Run(Box<Handout>),
     /// Nothing yet; if `Some`, ask again at this time at the latest (monotonic ms).
     Nothing(Option<u64>),
+    /// Nothing for the time being: it is parked.
+    Parked,
     /// Finish and exit.
     Drain,
+}
+
+/// An answer that counts.
+#[derive(Debug)]
+pub struct Won {
+    /// Where its attempt ran; `None` for one that was given up long ago.
+    pub ran: Option<Ran>,
+    /// The chunk's answer, if the whole chunk is answered now.
+    pub answer: Option<Answer>,
 }
 
 /// What became of an answer.
 #[derive(Debug)]
 pub enum Taken {
-    /// It won; if the whole chunk is answered now, here is its answer.
-    Won(Option<Answer>),
+    /// It won.
+    Won(Box<Won>),
     /// Another attempt answered first, or the chunk is gone with its epoch.
     Conflict,
     /// It does not fit the batch; the attempt counts as failed.
@@ -152,6 +115,44 @@ struct Live {
     connection: u64,
     since_ms: u64,
     deadline_ms: u64,
+    /// Since when its batch had waited.
+    ready_ms: u64,
+    /// Set if a Job runs it.
+    job: Option<JobRun>,
+}
+
+impl Live {
+    fn ended(&self, answered: Option<usize>) -> Ended {
+        Ended {
+            since_ms: self.since_ms,
+            job: self.job.is_some(),
+            answered,
+        }
+    }
+
+    fn ran(&self, part: u32, tuples: u64, now_ms: u64) -> Ran {
+        let (attempt, answered) = (self.attempt, now_ms.saturating_sub(self.since_ms));
+        let (place, reason, waited_ms, phases) = match &self.job {
+            None => {
+                let phases = Phases {
+                    answered: Some(answered),
+                    ..Phases::default()
+                };
+                let waited_ms = self.since_ms.saturating_sub(self.ready_ms);
+                (Place::Pool, Reason::Warm, waited_ms, phases)
+            }
+            Some(job) => (Place::Job, job.reason, job.waited_ms(), job.phases(now_ms)),
+        };
+        Ran {
+            part,
+            attempt,
+            place,
+            reason,
+            tuples,
+            waited_ms,
+            phases,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -159,7 +160,24 @@ struct Part {
     rows: Range<usize>,
     attempts: u32,
     failures: u32,
+    /// Since when it waits to be taken; `None` while a worker has it.
+    waits_ms: Option<u64>,
     live: Vec<Live>,
+    /// The last attempts given up, since the answer of one still counts if it is the first.
+    gone: Vec<Live>,
+}
+
+impl Part {
+    fn new(rows: Range<usize>, now_ms: u64) -> Self {
+        Self {
+            rows,
+            attempts: 0,
+            failures: 0,
+            waits_ms: Some(now_ms),
+            live: Vec::new(),
+            gone: Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -168,6 +186,7 @@ struct Chunk {
     parts: BTreeMap<u32, Part>,
     next_part: u32,
     partials: BTreeMap<Arc<str>, Partial>,
+    ran: Vec<Ran>,
     poisoned: Vec<(usize, String)>,
     first_failure_ms: Option<u64>,
     failed_versions: BTreeSet<Arc<str>>,
@@ -180,24 +199,8 @@ struct Halt {
     probe_at_ms: u64,
 }
 
-/// Counts for the status page.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Load {
-    /// Parts that wait for a worker.
-    pub waiting: usize,
-    /// Attempts at workers.
-    pub in_flight: usize,
-    /// Workers with an attempt.
-    pub busy: usize,
-    /// Workers that wait for one.
-    pub idle: usize,
-    /// Attempts handed out since the start.
-    pub handed_out: u64,
-    /// Answers that won since the start.
-    pub answered: u64,
-    /// Attempts that failed, were lost or timed out since the start.
-    pub failed: u64,
-}
+/// Attempts given up whose place and times are remembered, a part.
+const GONE: usize = 4;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -212,11 +215,19 @@ pub struct Invocations {
     halt: Option<Halt>,
     draining: bool,
     load: Load,
+    /// Who is there, and what has been done.
+    pub roster: Roster,
+    placer: Placer,
 }
 
 impl Invocations {
-    /// Nothing to run yet.
+    /// Nothing to run yet; all of it will be for the pool.
     pub fn new(limits: Limits) -> Self {
+        Self::with_jobs(limits, crate::placement::Settings::default())
+    }
+
+    /// Nothing to run yet; what waits may become Jobs as `jobs` says.
+    pub fn with_jobs(limits: Limits, jobs: crate::placement::Settings) -> Self {
         Self {
             limits,
             chunks: HashMap::new(),
@@ -227,13 +238,15 @@ impl Invocations {
             halt: None,
             draining: false,
             load: Load::default(),
+            roster: Roster::default(),
+            placer: Placer::new(jobs),
         }
     }
 
     /// Queues a chunk.
-    pub fn submit(&mut self, work: Work) {
+    pub fn submit(&mut self, work: Work, now_ms: u64) {
         let id = work.id;
-        let part = Part::new(work.rows.clone());
+        let part = Part::new(work.rows.clone(), now_ms);
         self.chunks.insert(
             id,
             Chunk {
@@ -241,6 +254,7 @@ impl Invocations {
                 parts: BTreeMap::from([(0, part)]),
                 next_part: 1,
                 partials: BTreeMap::new(),
+                ran: Vec::new(),
                 poisoned: Vec::new(),
                 first_failure_ms: None,
                 failed_versions: BTreeSet::new(),
@@ -250,8 +264,16 @@ impl Invocations {
     }
 
     /// Forgets all chunks of a shard: its owner has discarded what was uncommitted.
-    pub fn retire(&mut self, shard: u32) {
-        self.chunks.retain(|id, _| id.shard != shard);
+    pub fn retire(&mut self, shard: u32, now_ms: u64) {
+        let roster = &mut self.roster;
+        self.chunks.retain(|id, chunk| {
+            let retired = id.shard == shard;
+            if retired {
+                let live = chunk.parts.values().flat_map(|part| &part.live);
+                live.for_each(|live| roster.ended(&live.worker.name, live.ended(None), now_ms));
+            }
+            !retired
+        });
         self.ready.retain(|(id, _)| id.shard != shard);
     }
 
@@ -283,8 +305,14 @@ impl Invocations {
     /// The next attempt for this worker. `connection` names the connection it promises to answer
     /// on, 0 for none.
     pub fn next(&mut self, worker: &Worker, connection: u64, now_ms: u64) -> Next {
-        if self.draining {
+        if self.draining || self.roster.is_leaving(&worker.name) {
             return Next::Drain;
+        }
+        if self.roster.is_parked(&worker.name) {
+            return Next::Parked;
+        }
+        if self.placer.placement() == Placement::Job {
+            return Next::Nothing(None);
         }
         if let Some(halt) = &mut self.halt {
             if now_ms < halt.probe_at_ms {
@@ -293,40 +321,26 @@ impl Invocations {
             halt.probe_at_ms = now_ms + self.limits.probe_ms;
         }
         while let Some((id, number)) = self.ready.pop_front() {
-            if let Some(handout) = self.hand_out(id, number, worker, connection, now_ms) {
+            if let Some(handout) = self.hand_out((id, number), worker, connection, None, now_ms) {
                 return Next::Run(Box::new(handout));
             }
         }
         Next::Nothing(None)
     }
 
-    /// The attempt that a launched program was made for, if its part still waits for a worker.
-    pub fn take(
-        &mut self,
-        id: AttemptId,
-        worker: &Worker,
-        connection: u64,
-        now_ms: u64,
-    ) -> Option<Handout> {
-        let position = self
-            .ready
-            .iter()
-            .position(|&(chunk, part)| chunk == id.chunk && part == id.part)?;
-        self.ready.remove(position);
-        self.hand_out(id.chunk, id.part, worker, connection, now_ms)
-    }
-
     fn hand_out(
         &mut self,
-        id: ChunkId,
-        number: u32,
+        (id, number): PartId,
         worker: &Worker,
         connection: u64,
+        job: Option<JobRun>,
         now_ms: u64,
     ) -> Option<Handout> {
+        let warm = job.is_none();
         let chunk = self.chunks.get_mut(&id)?;
         let part = chunk.parts.get_mut(&number)?;
         part.attempts += 1;
+        let ready_ms = part.waits_ms.take().unwrap_or(now_ms);
         let deadline_ms = now_ms + self.limits.attempt_timeout_ms;
         part.live.push(Live {
             attempt: part.attempts,
@@ -334,7 +348,12 @@ impl Invocations {
             connection,
             since_ms: now_ms,
             deadline_ms,
+            ready_ms,
+            job,
         });
+        if warm {
+            self.roster.took(&worker.name, now_ms);
+        }
         self.load.handed_out += 1;
         let mut work = chunk.work.clone();
         work.rows = part.rows.clone();
@@ -369,8 +388,17 @@ impl Invocations {
             self.fail(id, reason.clone(), now_ms);
             return Taken::Invalid(reason);
         }
-        let version = part.live.iter().find(|live| live.attempt == id.attempt);
+        let is_meant = |live: &&Live| live.attempt == id.attempt;
+        let version = part.live.iter().find(is_meant);
         let version = version.map(|live| Arc::clone(&live.worker.version));
+        for live in &part.live {
+            let answered = (live.attempt == id.attempt).then_some(part.rows.len());
+            self.roster
+                .ended(&live.worker.name, live.ended(answered), now_ms);
+        }
+        let attempt = part.live.iter().chain(&part.gone).find(is_meant);
+        let ran = attempt.map(|live| live.ran(id.part, expected, now_ms));
+        chunk.ran.extend(ran);
         chunk.parts.remove(&id.part);
         for (key, partial) in partials {
             chunk
@@ -385,7 +413,10 @@ impl Invocations {
         if let Some(version) = version {
             self.last_success_ms.insert(version, now_ms);
         }
-        Taken::Won(self.finish(id.chunk))
+        Taken::Won(Box::new(Won {
+            ran,
+            answer: self.finish(id.chunk),
+        }))
     }
 
     /// When a live attempt was handed out, monotonic ms.
@@ -404,149 +435,10 @@ impl Invocations {
         Some(Answer {
             id,
             partials: chunk.partials.into_iter().collect(),
+            ran: chunk.ran,
             poisoned: chunk.poisoned,
         })
     }
-
-    /// An attempt failed: retried, then bisected. Returns the chunk's answer if that completes it.
-    pub fn fail(&mut self, id: AttemptId, error: String, now_ms: u64) -> Option<Answer> {
-        let chunk = self.chunks.get_mut(&id.chunk)?;
-        let part = chunk.parts.get_mut(&id.part)?;
-        let index = part
-            .live
-            .iter()
-            .position(|live| live.attempt == id.attempt)?;
-        let live = part.live.swap_remove(index);
-        part.failures += 1;
-        let first_failure_ms = *chunk.first_failure_ms.get_or_insert(live.since_ms);
-        chunk
-            .failed_versions
-            .insert(Arc::clone(&live.worker.version));
-        self.load.failed += 1;
-        self.failures_in_a_row += 1;
-
-        let rows = part.rows.clone();
-        let failures = part.failures;
-        if rows.len() > 1 && failures >= self.limits.failures_before_bisect {
-            chunk.parts.remove(&id.part);
-            let middle = rows.start + rows.len() / 2;
-            for half in [rows.start..middle, middle..rows.end] {
-                let number = chunk.next_part;
-                chunk.next_part += 1;
-                chunk.parts.insert(number, Part::new(half));
-                self.ready.push_back((id.chunk, number));
-            }
-        } else if rows.len() == 1 && failures >= self.limits.failures_before_poison {
-            let workers_are_well = chunk.failed_versions.iter().any(|version| {
-                let success = self.last_success_ms.get(version);
-                success.is_some_and(|&at| at >= first_failure_ms)
-            });
-            if workers_are_well {
-                chunk.parts.remove(&id.part);
-                chunk.poisoned.push((rows.start, error));
-                self.failures_in_a_row = 0;
-                return self.finish(id.chunk);
-            }
-            self.ready.push_back((id.chunk, id.part));
-            self.halt(&error, now_ms);
-        } else {
-            self.ready.push_back((id.chunk, id.part));
-        }
-        if self.failures_in_a_row >= self.limits.failures_before_halt {
-            self.halt(&error, now_ms);
-        }
-        None
-    }
-
-    fn halt(&mut self, error: &str, now_ms: u64) {
-        self.halt.get_or_insert_with(|| Halt {
-            reason: format!(
-                "workers fail on every batch, so nothing is handed out but a probe every {} s; \
-                 everything is kept. Mend or roll back the function. Last error: {error}",
-                self.limits.probe_ms / 1_000
-            ),
-            probe_at_ms: now_ms + self.limits.probe_ms,
-        });
-    }
-
-    /// A worker is gone, or the connection it promised to answer on: its attempts are lost.
-    pub fn lost(&mut self, gone: &Gone, now_ms: u64) -> Vec<Answer> {
-        let ids = self.live_ids(|live| match gone {
-            Gone::Worker(name) => *live.worker.name == **name,
-            Gone::Connection(connection) => live.connection == *connection,
-        });
-        self.fail_all(ids, "the worker died before it answered", now_ms)
-    }
-
-    /// Attempts past their deadline are lost.
-    pub fn expire(&mut self, now_ms: u64) -> Vec<Answer> {
-        let ids = self.live_ids(|live| live.deadline_ms <= now_ms);
-        let seconds = self.limits.attempt_timeout_ms / 1_000;
-        self.fail_all(ids, &format!("no answer within {seconds} s"), now_ms)
-    }
-
-    fn live_ids(&self, is_meant: impl Fn(&Live) -> bool) -> Vec<AttemptId> {
-        let mut ids = Vec::new();
-        for (&chunk, state) in &self.chunks {
-            for (&part, Part { live, .. }) in &state.parts {
-                for live in live.iter().filter(|live| is_meant(live)) {
-                    ids.push(AttemptId {
-                        chunk,
-                        part,
-                        attempt: live.attempt,
-                    });
-                }
-            }
-        }
-        ids
-    }
-
-    fn fail_all(&mut self, ids: Vec<AttemptId>, error: &str, now_ms: u64) -> Vec<Answer> {
-        ids.into_iter()
-            .filter_map(|id| self.fail(id, error.to_owned(), now_ms))
-            .collect()
-    }
-
-    /// Counts for the status page.
-    pub fn load(&self) -> Load {
-        let live = self.chunks.values().flat_map(|chunk| chunk.parts.values());
-        let busy: Vec<&Arc<str>> = live
-            .flat_map(|part| &part.live)
-            .map(|live| &live.worker.name)
-            .collect();
-        let names: BTreeSet<&Arc<str>> = busy.iter().copied().collect();
-        Load {
-            waiting: self.ready.len(),
-            in_flight: busy.len(),
-            busy: names.len(),
-            idle: self
-                .waiting
-                .keys()
-                .filter(|name| !names.contains(name))
-                .count(),
-            ..self.load
-        }
-    }
-}
-
-impl Part {
-    fn new(rows: Range<usize>) -> Self {
-        Self {
-            rows,
-            attempts: 0,
-            failures: 0,
-            live: Vec::new(),
-        }
-    }
-}
-
-/// Who is gone.
-#[derive(Clone, Debug)]
-pub enum Gone {
-    /// The worker of this name.
-    Worker(Arc<str>),
-    /// Whoever promised to answer on this connection.
-    Connection(u64),
 }
 
 #[cfg(test)]

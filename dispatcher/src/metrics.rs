@@ -1,6 +1,8 @@
 //! What Prometheus scrapes. Labels are bounded: never a key, never a source.
 
-use std::sync::Mutex;
+mod scaler;
+
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -11,7 +13,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+pub use scaler::ScalerMetrics;
+
+use crate::placement::{Place, Ran};
 use crate::plan::CommitPlan;
+use crate::workload::Latencies;
 
 /// Latencies kept for the percentiles of the status page.
 const RECENT: usize = 4_096;
@@ -21,6 +27,22 @@ const RECENT: usize = 4_096;
 pub struct Kind {
     /// The word.
     pub kind: &'static str,
+}
+
+/// Where an invocation ran and why.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PlaceLabel {
+    /// `pool` or `job`.
+    pub place: &'static str,
+    /// `warm`, `overflow` or `asked`.
+    pub reason: &'static str,
+}
+
+/// A phase of a Job's way from the decision to the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PhaseLabel {
+    /// `created`, `scheduled`, `started`, `pulled` or `answered`.
+    pub phase: &'static str,
 }
 
 /// A shard's number.
@@ -48,14 +70,27 @@ pub struct Metrics {
     pub attempts: Family<Kind, Counter>,
     /// From handing a batch out to its answer.
     pub invocation_seconds: Histogram,
+    /// Answers that won, by where their attempts ran and why.
+    pub places: Family<PlaceLabel, Counter>,
+    /// Jobs created.
+    pub jobs_created: Counter,
+    /// Jobs not created, by why.
+    pub jobs_refused: Family<Kind, Counter>,
+    /// Jobs that have not ended.
+    pub jobs_live: Gauge,
+    /// How long each phase of an answered Job took.
+    pub cold_start_seconds: Family<PhaseLabel, Histogram, fn() -> Histogram>,
     /// Messages ready in the shard's queue.
     pub queue_ready: Family<ShardLabel, Gauge>,
     /// 1 while this dispatcher owns the shard.
     pub owned: Family<ShardLabel, Gauge>,
     /// Times a shard had to be opened anew after a fault.
     pub reopened: Counter,
+    /// Of a scaler in this process; all zero without one.
+    pub scaler: ScalerMetrics,
     windows: Recent,
     invocations: Recent,
+    latencies: Mutex<Latencies>,
 }
 
 /// The last latencies of one kind, milliseconds.
@@ -119,11 +154,18 @@ impl Default for Metrics {
             window_seconds: seconds(),
             attempts: Family::default(),
             invocation_seconds: seconds(),
+            places: Family::default(),
+            jobs_created: Counter::default(),
+            jobs_refused: Family::default(),
+            jobs_live: Gauge::default(),
+            cold_start_seconds: Family::new_with_constructor(seconds),
             queue_ready: Family::default(),
             owned: Family::default(),
             reopened: Counter::default(),
+            scaler: ScalerMetrics::default(),
             windows: Recent::default(),
             invocations: Recent::default(),
+            latencies: Mutex::default(),
         };
         metrics.register();
         metrics
@@ -161,6 +203,27 @@ impl Metrics {
             self.invocation_seconds.clone(),
         );
         registry.register(
+            "placements",
+            "Answers that won, by where their attempts ran and why",
+            self.places.clone(),
+        );
+        registry.register("jobs_created", "Jobs created", self.jobs_created.clone());
+        registry.register(
+            "jobs_refused",
+            "Jobs not created: throttled, failing, unreachable, forbidden, template",
+            self.jobs_refused.clone(),
+        );
+        registry.register(
+            "jobs_live",
+            "Jobs that have not ended, those of earlier dispatchers included",
+            self.jobs_live.clone(),
+        );
+        registry.register(
+            "cold_start_seconds",
+            "How long each phase of an answered Job took: created, scheduled, started, pulled, answered",
+            self.cold_start_seconds.clone(),
+        );
+        registry.register(
             "queue_ready_messages",
             "Messages ready in the shard's queue",
             self.queue_ready.clone(),
@@ -175,6 +238,7 @@ impl Metrics {
             "Times a shard had to be opened anew after a fault",
             self.reopened.clone(),
         );
+        self.scaler.register(registry);
     }
 
     /// Counts a commit that is in the database; `now_ms` is the monotonic clock.
@@ -202,7 +266,9 @@ impl Metrics {
         self.commits.inc();
         self.commit_seconds.observe(took.as_secs_f64());
         for &(_, passed_ms) in &plan.closed {
-            let ms = now_ms.saturating_sub(passed_ms) as f64;
+            let ms = now_ms.saturating_sub(passed_ms);
+            self.latencies().add(ms);
+            let ms = ms as f64;
             self.window_seconds.observe(ms / 1_000.0);
             self.windows.add(ms);
         }
@@ -213,6 +279,35 @@ impl Metrics {
         self.attempts.get_or_create(&Kind { kind: "won" }).inc();
         self.invocation_seconds.observe(ms / 1_000.0);
         self.invocations.add(ms);
+    }
+
+    fn latencies(&self) -> MutexGuard<'_, Latencies> {
+        self.latencies
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner())
+    }
+
+    /// Committed windows since the start, by latency.
+    pub fn windows_by_latency(&self) -> Latencies {
+        self.latencies().clone()
+    }
+
+    /// Counts where the attempt of an answer that won ran.
+    pub fn ran(&self, ran: &Ran) {
+        let (place, reason) = (ran.place.as_str(), ran.reason.as_str());
+        self.places
+            .get_or_create(&PlaceLabel { place, reason })
+            .inc();
+        if ran.place == Place::Pool {
+            return;
+        }
+        for (phase, ms) in ran.phases.named() {
+            if let Some(ms) = ms {
+                self.cold_start_seconds
+                    .get_or_create(&PhaseLabel { phase })
+                    .observe(ms as f64 / 1_000.0);
+            }
+        }
     }
 
     /// Recent window latencies.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use windlass_functions::partial::Partial;
 use windlass_functions::window::WindowStart;
 
+use crate::placement::Ran;
+
 /// One transaction: the results, the ledger's share and the watermark of some adjacent slices.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CommitPlan {
@@ -31,9 +33,24 @@ pub struct CommitPlan {
     pub replayed: Vec<(Arc<str>, u64)>,
     /// Informational counts to add.
     pub tallies: Tallies,
+    /// Where the invocations behind it ran.
+    pub log: Vec<Logged>,
     /// Windows that this commit closes, for measuring latency: end (ms UTC), and when the
     /// watermark passed it (monotonic ms). Not stored.
     pub closed: Vec<(i64, u64)>,
+}
+
+/// A row of `commit_log`: where one invocation ran.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logged {
+    /// The slice, by its number within the epoch.
+    pub slice: u64,
+    /// The window.
+    pub window: WindowStart,
+    /// The chunk of the slice's batch.
+    pub chunk: u32,
+    /// Where, why and how long.
+    pub ran: Ran,
 }
 
 /// A merge into one row of `results`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -15,9 +16,10 @@ use crate::api::{self, Api};
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::invocations::{Gone, Limits};
-use crate::invoker::Invoker;
+use crate::invoker::{Invoker, Jobs};
 use crate::metrics::Metrics;
 use crate::owner::{self, Deps};
+use crate::pool::Pool;
 use crate::shard::Settings;
 use crate::status::{Board, Status};
 use crate::store::{Replicas, Store};
@@ -39,12 +41,18 @@ pub struct Config {
     pub replicas: Option<Replicas>,
     /// Bound, for the invocation API.
     pub listener: TcpListener,
+    /// If set, the invocation API is served over HTTPS.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// The local workers, if there are to be any; their keeper watches it.
+    pub pool: Option<Arc<Pool>>,
     /// If set, workers must present it.
     pub token: Option<String>,
     /// For how long an idle shard stays ours without a sign of life.
     pub lease: Duration,
     /// When an invocation counts as failed and what follows.
     pub limits: Limits,
+    /// If set, invocations may run in Jobs; else all are for the pool.
+    pub jobs: Option<Jobs>,
 }
 
 /// A running dispatcher.
@@ -70,18 +78,24 @@ impl Service {
             .local_addr()
             .context("the invocation API's listener is not bound")?;
         let metrics = Arc::new(Metrics::default());
-        let invoker = Arc::new(Invoker::new(config.limits, clock, Arc::clone(&metrics)));
+        let invoker = Arc::new(Invoker::new(
+            config.limits,
+            config.jobs,
+            clock,
+            Arc::clone(&metrics),
+        ));
         let api = Arc::new(Api {
             invoker: Arc::clone(&invoker),
             board: Arc::new(Board::default()),
             metrics: Arc::clone(&metrics),
             clock,
             token: config.token,
+            pool: config.pool,
             function: config.stream.query.clone(),
         });
         let (stop_api, mut api_stops) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let served = api::serve(config.listener, Arc::clone(&api), async move {
+        let served = api::serve(config.listener, config.tls, Arc::clone(&api), async move {
             let _ = api_stops.wait_for(|stop| *stop).await;
         });
         tasks.spawn(async move {
@@ -89,6 +103,8 @@ impl Service {
                 error!("{failure:#}");
             }
         });
+        let placing = Arc::clone(&invoker);
+        tasks.spawn(async move { placing.place_jobs().await });
         tasks.spawn(async move { invoker.expire_attempts().await });
 
         let deps = Deps {
@@ -129,6 +145,17 @@ impl Service {
     /// The dispatcher at this moment.
     pub fn status(&self) -> Status {
         self.api.status()
+    }
+
+    /// The API's state: the dispatcher at any later moment.
+    pub fn api(&self) -> Arc<Api> {
+        Arc::clone(&self.api)
+    }
+
+    /// Where batches are handed out: who keeps local workers asks it whom to let go, who launches
+    /// Jobs tells it what becomes of them.
+    pub fn invoker(&self) -> Arc<Invoker> {
+        Arc::clone(&self.api.invoker)
     }
 
     /// To be called with the name of a local worker that died: its batch is reissued at once.

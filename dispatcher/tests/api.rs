@@ -44,9 +44,12 @@ impl Site {
             store,
             replicas: None,
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            tls: None,
+            pool: None,
             token: Some(TOKEN.into()),
             lease: Duration::from_secs(10),
             limits: Limits::default(),
+            jobs: None,
         })
         .unwrap();
         let body =
@@ -55,6 +58,7 @@ impl Site {
             .publish("a", Some("application/json"), Bytes::from(body))
             .await
             .unwrap();
+        windlass_functions::trust::use_ring();
         Self {
             service,
             client: Client::new(),
@@ -68,6 +72,36 @@ impl Site {
 
     async fn get(&self, path: &str) -> Response {
         let call = self.client.get(self.url(path)).bearer_auth(TOKEN);
+        call.send().await.unwrap()
+    }
+
+    async fn get_as(&self, worker: &str, path: &str) -> Response {
+        let call = self.client.get(self.url(path)).bearer_auth(TOKEN);
+        call.header("windlass-worker", worker).send().await.unwrap()
+    }
+
+    /// Takes the next invocation as the worker of this name.
+    async fn next_of(&self, worker: &str) -> (String, Bytes) {
+        taken(self.get_as(worker, "/v1/invocations/next?wait=10s").await).await
+    }
+
+    /// Asks for work as a worker that can be parked, and shows this of it.
+    async fn ask_as(&self, worker: &str, parking: &str) -> Response {
+        let call = self.client.get(self.url("/v1/invocations/next?wait=20s"));
+        let call = call.bearer_auth(TOKEN).header("windlass-worker", worker);
+        call.header("windlass-parking", parking)
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// Asks that so many workers stay at work.
+    async fn keep(&self, size: &str) -> Response {
+        let call = self.client.post(self.url("/v1/workers/keep"));
+        let call = call.header("content-type", "application/json");
+        let call = call
+            .bearer_auth(TOKEN)
+            .body(format!("{{\"size\": {size}}}"));
         call.send().await.unwrap()
     }
 
@@ -111,6 +145,9 @@ async fn every_call_but_the_probes_needs_the_token() {
         (false, format!("/v1/invocations/{id}")),
         (true, format!("/v1/invocations/{id}/response")),
         (true, format!("/v1/invocations/{id}/error")),
+        (true, "/v1/workers/somebody/leave".to_owned()),
+        (true, "/v1/workers/keep".to_owned()),
+        (true, "/v1/pool".to_owned()),
         (false, "/v1/status".to_owned()),
         (false, "/metrics".to_owned()),
     ];
@@ -182,6 +219,100 @@ async fn an_invocation_is_taken_by_its_id_once_and_answered_once() {
         .await
         .unwrap();
     assert_eq!(site.service.status().tuples_counted, 1);
+    site.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_says_it_leaves_is_given_nothing_more() {
+    let site = Site::new().await;
+    let (id, batch) = site.next_of("a").await;
+    let leave = site.client.post(site.url("/v1/workers/a/leave"));
+    let left = leave.bearer_auth(TOKEN).send().await.unwrap();
+    assert_eq!(left.status(), 202);
+    site.fail(&id).await;
+    let call = site.get_as("a", "/v1/invocations/next?wait=10s").await;
+    assert_eq!(call.status(), 410, "though a batch waits");
+    let (id, _) = site.next_of("b").await;
+    let won = site.post(&id, "response", answer(&batch)).await;
+    assert_eq!(won.status(), 200);
+    let workload = site.service.status().workload;
+    assert_eq!(workload.answered_tuples_total, 1);
+    assert_eq!(workload.answered_batches_total, 1);
+    site.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_worker_is_parked_while_a_busy_one_works_and_returns_at_once_when_that_is_gone() {
+    let site = Site::new().await;
+    let batch = site.ask_as("busy", "active").await;
+    let (id, batch) = taken(batch).await;
+    // It may not have asked yet when the first of these comes; then it is parked by its asking.
+    let (parked, kept) = tokio::join!(site.ask_as("idle", "active"), site.keep("1"));
+    assert_eq!(kept.status(), 202);
+    assert_eq!(parked.status(), 204);
+    assert_eq!(parked.headers()["windlass-parking"], "parked");
+    let lot: serde_json::Value =
+        serde_json::from_slice(&site.keep("1").await.bytes().await.unwrap()).unwrap();
+    assert_eq!(lot, serde_json::json!({"active": 1, "parked": 1}));
+    let load = site.service.status().invocations;
+    assert_eq!((load.busy, load.idle, load.parked), (1, 0, 1));
+
+    // A batch that waits is not for it, but for one that cannot be parked.
+    site.fail(&id).await;
+    let resting = site.ask_as("idle", "parked");
+    let (resting, (id, _)) = tokio::join!(resting, async {
+        let other = site.next_of("cannot").await;
+        assert_eq!(site.keep("2").await.status(), 202);
+        other
+    });
+    assert_eq!(resting.status(), 204);
+    assert_eq!(resting.headers().get("windlass-parking"), None, "at work");
+    let won = site.post(&id, "response", answer(&batch)).await;
+    assert_eq!(won.status(), 200);
+    site.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parked_worker_returns_to_work_when_another_leaves_and_ends_when_it_leaves_itself() {
+    for (leaves, status) in [("busy", 204), ("idle", 410)] {
+        let site = Site::new().await;
+        taken(site.ask_as("busy", "active").await).await;
+        let begun = tokio::time::Instant::now();
+        let (parked, _) = tokio::join!(site.ask_as("idle", "active"), site.keep("1"));
+        assert_eq!(parked.headers()["windlass-parking"], "parked");
+        let leave = async {
+            let url = site.url(&format!("/v1/workers/{leaves}/leave"));
+            let told = site.client.post(url).bearer_auth(TOKEN).send().await;
+            assert_eq!(told.unwrap().status(), 202);
+        };
+        let (told, ()) = tokio::join!(site.ask_as("idle", "parked"), leave);
+        assert_eq!(told.status(), status, "{leaves} leaves");
+        assert_eq!(told.headers().get("windlass-parking"), None);
+        let lapses = Duration::from_millis(windlass_dispatcher::roster::parking::KEPT_MS);
+        assert!(begun.elapsed() < lapses, "it was not waited for the lapse");
+        site.service.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_can_have_all_workers_parked() {
+    let site = Site::new().await;
+    for (size, status) in [("0", 400), ("-1", 422), ("1, \"wait\": 3", 422)] {
+        let refused = site.keep(size).await;
+        assert_eq!(refused.status(), status, "{size}");
+    }
+    site.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dispatcher_without_local_workers_says_so_when_asked_to_resize_them() {
+    let site = Site::new().await;
+    let call = site.client.post(site.url("/v1/pool")).bearer_auth(TOKEN);
+    let call = call.header("content-type", "application/json");
+    let refused = call.body("{\"size\": 3}").send().await.unwrap();
+    assert_eq!(refused.status(), 409);
+    let said = refused.text().await.unwrap();
+    assert!(said.contains("--workers auto"), "{said}");
     site.service.stop().await;
 }
 

@@ -14,6 +14,7 @@ use windlass_functions::function::{Function, Gmv};
 use windlass_functions::stream::Stream;
 
 async fn worker(url: String) {
+    windlass_functions::trust::use_ring();
     let client = reqwest::Client::new();
     loop {
         let next = client
@@ -63,9 +64,12 @@ async fn orders_become_rows() {
         store: store.clone(),
         replicas: None,
         listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        tls: None,
+        pool: None,
         token: None,
         lease: Duration::from_secs(10),
         limits: Limits::default(),
+        jobs: None,
     })
     .unwrap();
     let workers = tokio::spawn(worker(format!("http://{}", service.address())));

@@ -5,12 +5,15 @@
 
 mod client;
 pub mod header;
+mod probes;
 
 use std::any::Any;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
@@ -18,12 +21,18 @@ use serde::Serialize;
 
 use crate::batch::{decode_batch, encode_partials};
 use crate::function::Function;
+use crate::trust::{self, BadAuthority};
 
 use client::{Answered, Client, Invocation, Next};
+use probes::Probes;
 
 /// Bodies up to this size are mapped on the thread that received them: that takes less than a
 /// tenth of a millisecond, about what handing them to another thread may cost.
 const MAP_INLINE_BYTES: usize = 64 << 10;
+
+/// How long a worker that leaves waits for the answer to a request for work that is under way: an
+/// invocation may be in it.
+const LAST_CALL: Duration = Duration::from_secs(2);
 
 /// How often an answer is offered before the dispatcher is left to reissue the invocation.
 const ANSWER_TRIES: usize = 6;
@@ -31,24 +40,38 @@ const ANSWER_TRIES: usize = 6;
 /// Where a worker finds its work and who it is.
 #[derive(Clone)]
 pub struct WorkerConfig {
-    /// Base address of the dispatcher, such as `http://127.0.0.1:7070`, without user or password.
+    /// Base address of the dispatcher, such as `http://127.0.0.1:7070` or `https://…`, without user or password.
     pub dispatcher: String,
     /// The bearer token that the dispatcher asks for, if it does.
     pub token: Option<String>,
+    /// PEM file of the authority that alone is trusted to vouch for a dispatcher at `https://…`; the
+    /// system's without it.
+    pub ca: Option<PathBuf>,
     /// Names this worker to the dispatcher; see [`worker_id`].
     pub id: String,
     /// How long one request for work may stay open.
     pub wait: Duration,
+    /// Where a kubelet's probes come, if they do: one at the start, then others. [`run`] waits for the second
+    /// before it asks for work. A kubelet kills a pod that is deleted before it knows that the program runs,
+    /// without a word; what it has probed twice, it knows. While the dispatcher has parked this worker, probes
+    /// find the port closed, so that a pool that shrinks loses this pod before one that works.
+    pub listen: Option<SocketAddr>,
+    /// When this worker's program started.
+    pub started: Instant,
 }
 
 impl WorkerConfig {
-    /// A worker of the dispatcher at `dispatcher`, without a token.
+    /// A worker of the dispatcher at `dispatcher`, without a token, whose program starts now.
+    #[allow(clippy::disallowed_methods)]
     pub fn new(dispatcher: impl Into<String>) -> Self {
         Self {
             dispatcher: dispatcher.into(),
             token: None,
+            ca: None,
             id: worker_id(),
             wait: Duration::from_secs(30),
+            listen: None,
+            started: Instant::now(),
         }
     }
 }
@@ -59,8 +82,10 @@ impl std::fmt::Debug for WorkerConfig {
             .debug_struct("WorkerConfig")
             .field("dispatcher", &client::without_user(&self.dispatcher))
             .field("token", &self.token.as_ref().map(|_| "hidden"))
+            .field("ca", &self.ca)
             .field("id", &self.id)
             .field("wait", &self.wait)
+            .field("listen", &self.listen)
             .finish()
     }
 }
@@ -79,7 +104,9 @@ pub fn worker_id() -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The address is no HTTP address.
-    #[error("{0:?} is not a dispatcher's address; expected one such as http://127.0.0.1:7070")]
+    #[error(
+        "{0:?} is not a dispatcher's address; expected one such as http://127.0.0.1:7070 or https://HOST:7070"
+    )]
     Address(String),
     /// The token or the worker's id cannot be sent in a header.
     #[error("the {0} holds characters that an HTTP header cannot carry; expected visible ASCII")]
@@ -98,6 +125,18 @@ pub enum WorkerError {
         address: String,
         /// The status it answered.
         status: u16,
+    },
+    /// The authority's certificate cannot be used.
+    #[error(transparent)]
+    Authority(#[from] BadAuthority),
+    /// No probe can come.
+    #[error("cannot wait for a probe on {address}: {error}; choose another address")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        error: std::io::Error,
     },
     /// The HTTP client cannot be set up.
     #[error("cannot set up the HTTP client: {0}")]
@@ -126,8 +165,8 @@ pub enum Outcome {
 /// Pulls and answers invocations until the dispatcher says to drain or `shutdown` completes.
 ///
 /// While the dispatcher is unreachable or failing, it is asked again with exponential backoff,
-/// for ever. `shutdown` drops an idle request at once; a running invocation is finished and
-/// answered first.
+/// for ever. On `shutdown` the dispatcher is told to give this worker nothing more, and what it may
+/// have given in that moment is carried out; a running invocation is finished and answered first.
 ///
 /// # Errors
 /// If the configuration is wrong or the dispatcher refuses it for good: see [`WorkerError`].
@@ -138,20 +177,48 @@ pub async fn run(
 ) -> Result<(), WorkerError> {
     let client = Client::new(&config)?;
     let mut shutdown = pin!(shutdown);
-    let mut pauses = backoff();
-    let mut failing = false;
-    loop {
-        let response = tokio::select! {
+    let mut probes = None;
+    if let Some(address) = config.listen {
+        let probed = tokio::select! {
             biased;
             () = &mut shutdown => return Ok(()),
-            response = client.ask_next() => response,
+            probed = Probes::second(address) => probed,
+        };
+        let open = probed.map_err(|error| WorkerError::Listen { address, error })?;
+        probes = Some(open);
+    }
+    let mut pauses = backoff();
+    let mut failing = false;
+    let mut leaving = false;
+    while !leaving {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => return Ok(()),
+            () = std::future::ready(()) => {}
+        }
+        let mut asked = pin!(client.ask_next(probes.as_ref().map(Probes::shown)));
+        let response = tokio::select! {
+            biased;
+            () = &mut shutdown => {
+                leaving = true;
+                client.leave(&config.id).await;
+                match tokio::time::timeout(LAST_CALL, asked).await {
+                    Ok(response) => response,
+                    Err(_) => return Ok(()),
+                }
+            }
+            response = &mut asked => response,
         };
         let next = match response {
             Ok(response) => client.receive(response).await?,
-            Err(error) => Next::Unavailable(client::chain(&error)),
+            Err(error) => Next::Unavailable(trust::chain(&error)),
         };
+        if let Some(probes) = &mut probes {
+            probes.show(matches!(next, Next::Parked)).await;
+        }
         match next {
             Next::Drain => return Ok(()),
+            Next::Unavailable(_) if leaving => return Ok(()),
             Next::Unavailable(reason) => {
                 if !failing {
                     tracing::warn!(dispatcher = %config.dispatcher, reason, "no work to be had; trying again");
@@ -165,7 +232,7 @@ pub async fn run(
                 }
                 continue;
             }
-            Next::Nothing => {}
+            Next::Nothing | Next::Parked => {}
             Next::Invocation(invocation) => {
                 carry_out(&client, functions, invocation).await?;
             }
@@ -176,9 +243,11 @@ pub async fn run(
             pauses = backoff();
         }
     }
+    Ok(())
 }
 
-/// Takes the invocation `id`, carries it out and answers it.
+/// Takes the invocation `id`, carries it out and answers it. `shutdown` gives up only what has not
+/// been taken: [`Outcome::Gone`].
 ///
 /// # Errors
 /// As [`run`], and if the dispatcher stays unreachable for about half a minute.
@@ -186,27 +255,38 @@ pub async fn run_once(
     config: WorkerConfig,
     functions: &[Arc<dyn Function>],
     id: &str,
+    shutdown: impl Future<Output = ()>,
 ) -> Result<Outcome, WorkerError> {
     let client = Client::new(&config)?;
+    let mut shutdown = pin!(shutdown);
     let mut pauses = backoff().take(8);
     loop {
-        let next = match client.ask_for(id).await {
+        let response = tokio::select! {
+            biased;
+            () = &mut shutdown => return Ok(Outcome::Gone),
+            response = client.ask_for(id) => response,
+        };
+        let next = match response {
             Ok(response) => client.receive(response).await?,
-            Err(error) => Next::Unavailable(client::chain(&error)),
+            Err(error) => Next::Unavailable(trust::chain(&error)),
         };
         let reason = match next {
             Next::Drain => return Ok(Outcome::Gone),
             Next::Invocation(invocation) => {
                 return carry_out(&client, functions, invocation).await;
             }
-            Next::Nothing => "it is not ready".into(),
+            Next::Nothing | Next::Parked => "it is not ready".into(),
             Next::Unavailable(reason) => reason,
         };
         let Some(pause) = pauses.next() else {
             let id = id.to_owned();
             return Err(WorkerError::Unreachable { id, reason });
         };
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            biased;
+            () = &mut shutdown => return Ok(Outcome::Gone),
+            () = tokio::time::sleep(pause) => {}
+        }
     }
 }
 

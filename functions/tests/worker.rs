@@ -1,5 +1,6 @@
 //! The worker's loop against a real HTTP server whose every answer the test decides.
 
+use std::future::pending;
 use std::sync::{Arc, Mutex, mpsc as blocking};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use windlass_functions::worker::{Outcome, WorkerConfig, WorkerError, run, run_on
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const NEXT: &str = "GET /v1/invocations/next?wait=30s";
+const LEAVE: &str = "POST /v1/workers/test-host-7/leave";
 
 /// A request as it came, and the means to answer it.
 struct Call {
@@ -29,6 +31,13 @@ struct Call {
 impl Call {
     fn reply(self, status: u16) {
         let _ = self.reply.send(empty(status));
+    }
+
+    fn park(self) {
+        let mut response = empty(204);
+        let parked = axum::http::HeaderValue::from_static("parked");
+        response.headers_mut().insert("windlass-parking", parked);
+        let _ = self.reply.send(response);
     }
 
     fn hand_out(self, id: &str, function: &str, body: Vec<u8>) {
@@ -269,7 +278,7 @@ async fn something_else_at_the_address_is_told_from_a_dispatcher() {
 
 #[tokio::test]
 async fn an_address_that_is_none_is_refused_without_telling_its_password() {
-    for address in ["nonsense", "https://host", "http://user:sesame@host"] {
+    for address in ["nonsense", "ftp://host", "http://user:sesame@host"] {
         let config = WorkerConfig::new(address);
         let error = run(config, &gmv(), std::future::pending())
             .await
@@ -280,11 +289,101 @@ async fn an_address_that_is_none_is_refused_without_telling_its_password() {
 }
 
 #[tokio::test]
-async fn an_idle_worker_that_is_told_to_stop_drops_its_request_at_once() {
+async fn an_idle_worker_that_is_told_to_stop_says_so_and_ends_when_it_is_answered() {
+    let mut dispatcher = Dispatcher::start().await;
+    let (stop, worker) = start(dispatcher.config(), gmv());
+    let waiting = dispatcher.call(NEXT).await;
+    stop.send(()).unwrap();
+    dispatcher.call(LEAVE).await.reply(202);
+    waiting.reply(410);
+    end(worker).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_invocation_that_is_on_its_way_to_a_worker_that_leaves_is_carried_out() {
+    let mut dispatcher = Dispatcher::start().await;
+    let (stop, worker) = start(dispatcher.config(), gmv());
+    let waiting = dispatcher.call(NEXT).await;
+    stop.send(()).unwrap();
+    let leaving = dispatcher.call(LEAVE).await;
+    waiting.hand_out("a", "gmv", batch(3));
+    leaving.reply(202);
+    let call = dispatcher.call("POST /v1/invocations/a/response").await;
+    call.reply(200);
+    end(worker).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_that_leaves_waits_for_no_dispatcher_that_does_not_answer() {
     let mut dispatcher = Dispatcher::start().await;
     let (stop, worker) = start(dispatcher.config(), gmv());
     let _unanswered = dispatcher.call(NEXT).await;
     stop.send(()).unwrap();
+    end(worker).await.unwrap();
+}
+
+/// An address of this machine that nobody listens on.
+async fn free_address() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// Whether a probe finds the port open.
+async fn is_open(address: std::net::SocketAddr) -> bool {
+    tokio::net::TcpStream::connect(address).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_worker_asks_for_work_after_its_second_probe_and_is_not_to_be_probed_while_it_is_parked()
+{
+    let mut dispatcher = Dispatcher::start().await;
+    let address = free_address().await;
+    let config = WorkerConfig {
+        listen: Some(address),
+        ..dispatcher.config()
+    };
+    let (_stop, worker) = start(config, gmv());
+    while !is_open(address).await {
+        tokio::task::yield_now().await;
+    }
+    let early = tokio::time::timeout(Duration::from_millis(200), dispatcher.calls.recv()).await;
+    assert!(early.is_err(), "it was probed once");
+    assert!(is_open(address).await);
+    let call = dispatcher.call(NEXT).await;
+    assert_eq!(call.headers["windlass-parking"], "active");
+    assert!(is_open(address).await);
+    call.park();
+
+    let call = dispatcher.call(NEXT).await;
+    assert_eq!(call.headers["windlass-parking"], "parked");
+    assert!(!is_open(address).await);
+    call.park();
+    let call = dispatcher.call(NEXT).await;
+    assert_eq!(call.headers["windlass-parking"], "parked");
+    assert!(!is_open(address).await);
+    call.reply(204);
+
+    let call = dispatcher.call(NEXT).await;
+    assert_eq!(call.headers["windlass-parking"], "active");
+    assert!(is_open(address).await);
+    call.park();
+    // A dispatcher that needs somebody gives a batch without a word.
+    let call = dispatcher.call(NEXT).await;
+    call.hand_out("a", "gmv", batch(1));
+    let call = dispatcher.call("POST /v1/invocations/a/response").await;
+    assert!(is_open(address).await);
+    call.reply(200);
+    dispatcher.call(NEXT).await.reply(410);
+    end(worker).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_without_probes_does_not_offer_to_be_parked() {
+    let mut dispatcher = Dispatcher::start().await;
+    let (_stop, worker) = start(dispatcher.config(), gmv());
+    let call = dispatcher.call(NEXT).await;
+    assert_eq!(call.headers.get("windlass-parking"), None);
+    call.reply(410);
     end(worker).await.unwrap();
 }
 
@@ -334,7 +433,7 @@ async fn a_worker_launched_for_one_invocation_takes_that_one_and_ends() {
     let mut dispatcher = Dispatcher::start().await;
     for (answer, outcome) in [(204, Outcome::Answered), (410, Outcome::Gone)] {
         let config = dispatcher.config();
-        let worker = tokio::spawn(async move { run_once(config, &gmv(), "7-8").await });
+        let worker = tokio::spawn(async move { run_once(config, &gmv(), "7-8", pending()).await });
         let call = dispatcher.call("GET /v1/invocations/7-8").await;
         call.hand_out("7-8", "gmv", batch(1));
         let call = dispatcher.call("POST /v1/invocations/7-8/response").await;
@@ -347,7 +446,14 @@ async fn a_worker_launched_for_one_invocation_takes_that_one_and_ends() {
 async fn a_worker_launched_for_a_settled_invocation_has_nothing_to_do() {
     let mut dispatcher = Dispatcher::start().await;
     let config = dispatcher.config();
-    let worker = tokio::spawn(async move { run_once(config, &gmv(), "7-8").await });
+    let worker = tokio::spawn(async move { run_once(config, &gmv(), "7-8", pending()).await });
     dispatcher.call("GET /v1/invocations/7-8").await.reply(410);
     assert_eq!(worker.await.unwrap().unwrap(), Outcome::Gone);
+}
+
+#[tokio::test]
+async fn a_one_shot_worker_that_is_told_to_stop_before_it_has_its_batch_is_gone_at_once() {
+    let config = WorkerConfig::new("http://127.0.0.1:9");
+    let ended = run_once(config, &gmv(), "7-8", std::future::ready(())).await;
+    assert_eq!(ended.unwrap(), Outcome::Gone);
 }

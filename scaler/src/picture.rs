@@ -9,7 +9,7 @@ use crate::agent::layout::{Action, Layout};
 use crate::agent::table::Table;
 
 /// Visits of a state's best action below which it is hatched.
-const TRUSTED: u64 = 30;
+pub const TRUSTED: u64 = 30;
 
 /// One state.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +77,7 @@ impl Picture {
                 for tile in row {
                     let hatch = if tile.visits < TRUSTED { '░' } else { ' ' };
                     let label = tile.greedy.label();
-                    let shade = 232 + (brightness(tile.greedy) * 20.0) as u32;
+                    let shade = 232 + (boldness(tile.greedy) * 20.0) as u32;
                     let ink = if shade > 243 { 16 } else { 255 };
                     let _ = write!(
                         text,
@@ -123,7 +123,7 @@ impl Picture {
                 let _ = writeln!(text, "<text x=\"4\" y=\"{line}\">{}</text>", escaped(label));
                 for (column, tile) in tiles.iter().enumerate() {
                     let x = left + column * WIDTH;
-                    let light = 92 - (brightness(tile.greedy) * 60.0) as u32;
+                    let light = 92 - (boldness(tile.greedy) * 60.0) as u32;
                     let fills = if tile.visits < TRUSTED {
                         &["colour", "url(#seldom)"][..]
                     } else {
@@ -204,7 +204,7 @@ impl Panel<'_> {
 }
 
 /// 0 for the most cautious action, 1 for the boldest that is drawn; holding is in the middle.
-fn brightness(action: Action) -> f64 {
+pub fn boldness(action: Action) -> f64 {
     let share = match action {
         Action::Hold => 0.5,
         Action::Headroom(headroom) => (1.7 - headroom) / 0.8,

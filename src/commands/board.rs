@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use windlass_board::{Board as Page, Config as PageConfig, Tls, refuse_open};
+use windlass_board::{Board as Page, Config as PageConfig, refuse_open};
+use windlass_dispatcher::tls::Tls;
 
-use crate::cli::ReplicasArg;
+use crate::cli::{AuthorityArg, ReplicasArg};
 use crate::config::Config;
 use crate::shutdown::Signals;
 use crate::values::Span;
@@ -41,6 +42,8 @@ pub struct Board {
         hide_env_values = true
     )]
     dispatcher_token: Option<String>,
+    #[command(flatten)]
+    authority: AuthorityArg,
     /// Where to serve the page
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
@@ -109,6 +112,7 @@ impl Board {
                 .dispatcher_token
                 .clone()
                 .or_else(|| config.token.clone()),
+            dispatcher_ca: self.authority.file().map(Into::into),
             listener,
             token: self.token.clone(),
             tls,
@@ -150,6 +154,7 @@ pub(super) async fn beside(
         max_lag: Duration::from_secs(3),
         dispatcher: Some(format!("http://{dispatcher}")),
         dispatcher_token: None,
+        dispatcher_ca: None,
         listener,
         token: None,
         tls: None,

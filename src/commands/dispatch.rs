@@ -1,23 +1,28 @@
 //! `windlass dispatch`: its settings, from flags, environment and file; and the run itself.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
+use backon::{ConstantBuilder, Retryable};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use windlass_dispatcher::broker::{Broker, Topology};
 use windlass_dispatcher::shard;
 use windlass_dispatcher::store::{Replicas, Store};
+use windlass_dispatcher::tls::Tls;
 use windlass_functions::stream::Stream;
 use windlass_functions::watermark::Times;
 
 use crate::cli::{BrokerArg, ReplicasArg, ShardsArg, StoreArg, TokenArg};
 use crate::config::Config;
+use crate::placing::{JobsIn, PlacementArg, PlacingSettings};
 use crate::serve::{self, Server, Serving};
 use crate::shutdown::Signals;
-use crate::values::{Size, Span};
+use crate::values::{Size, Span, Workers};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,8 +30,16 @@ Examples:
       own the stream's shard, run one local worker a core
   windlass dispatch … --workers 0 --listen 0.0.0.0:7070
       workers come from elsewhere: windlass function --dispatcher http://HOST:7070 (set WINDLASS_TOKEN)
+  windlass dispatch … --workers auto --scaler tuning
+      as many local workers as the scaler decides (windlass scaler show, explain, set)
+  windlass dispatch … --workers 2 --jobs kubernetes
+      warm workers first; a batch that none of them takes within half a second becomes a Job
+  windlass dispatch … --workers 0 --jobs kubernetes --placement job --max-jobs 20
+      every batch in a Job of its own, at most 20 at a time
   windlass dispatch … --durability replica --replica mysql://windlass:PASSWORD@replica/windlass
       acknowledge only what a replica has applied
+  windlass dispatch … --workers 0 --listen 0.0.0.0:7070 --tls-cert tls.crt --tls-key tls.key
+      the invocation API over HTTPS; restart it when the certificate was renewed
 
 SIGTERM drains: no more deliveries are taken, what is in flight is committed and acknowledged.
 curl http://127.0.0.1:7070/readyz says what is wrong, /v1/status everything, /metrics for Prometheus.";
@@ -49,9 +62,16 @@ pub struct DispatchArgs {
     /// Serve invocations, status and metrics here [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDRESS", env = "WINDLASS_LISTEN")]
     pub listen: Option<SocketAddr>,
-    /// Start so many local workers; 0 if they come from elsewhere [default: one a core]
+    /// Start so many local workers; 0 if they come from elsewhere, auto for as many as the scaler
+    /// decides [default: one a core]
     #[arg(long, value_name = "N", env = "WINDLASS_WORKERS")]
-    pub workers: Option<usize>,
+    pub workers: Option<Workers>,
+    /// With --workers auto: the scaler's tuning, watched; `windlass scaler example` prints one
+    #[arg(long, value_name = "FILE", env = "WINDLASS_SCALER")]
+    pub scaler: Option<PathBuf>,
+    /// Most tuples of one invocation [default: 65536]
+    #[arg(long, value_name = "N", env = "WINDLASS_CHUNK_ROWS", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub chunk_rows: Option<u32>,
     /// How far a source's tuples may be out of order and still be on time [default: 500ms]
     #[arg(long, value_name = "TIME", env = "WINDLASS_DELAY")]
     pub delay: Option<Span>,
@@ -79,9 +99,58 @@ pub struct DispatchArgs {
     /// Most memory for messages in work, all shards together [default: 48MiB]
     #[arg(long, value_name = "SIZE", env = "WINDLASS_BUDGET")]
     pub budget: Option<Size>,
+    /// How long to wait for broker and store at the start, if they start as well [default: 0s]
+    #[arg(long, value_name = "TIME", env = "WINDLASS_PATIENCE")]
+    pub patience: Option<Span>,
+    /// Where a batch may get a worker of its own, beside the warm pool [default: none]
+    #[arg(long, value_enum, env = "WINDLASS_JOBS")]
+    pub jobs: Option<JobsIn>,
+    /// Which batches get one [default: auto with --jobs, else pool]
+    #[arg(long, value_enum, env = "WINDLASS_PLACEMENT")]
+    pub placement: Option<PlacementArg>,
+    /// How long a batch waits for a warm worker before a Job is made for it; a cold start takes about
+    /// a second [default: 500ms]
+    #[arg(long, value_name = "TIME", env = "WINDLASS_OVERFLOW_WAIT")]
+    pub overflow_wait: Option<Span>,
+    /// Jobs created a second, in the long run [default: 5]
+    #[arg(long, value_name = "N", env = "WINDLASS_JOB_RATE")]
+    pub job_rate: Option<NonZeroU32>,
+    /// Jobs created at once after a quiet time [default: 20]
+    #[arg(long, value_name = "N", env = "WINDLASS_JOB_BURST")]
+    pub job_burst: Option<NonZeroU32>,
+    /// Most Jobs at a time, those of an earlier dispatcher included [default: 50]
+    #[arg(long, value_name = "N", env = "WINDLASS_MAX_JOBS")]
+    pub max_jobs: Option<NonZeroUsize>,
+    /// The ConfigMap with the pod template of Jobs [default: windlass-job-template]
+    #[arg(long, value_name = "NAME", env = "WINDLASS_JOB_TEMPLATE")]
+    pub job_template: Option<String>,
+    /// How long a Job may take until it has its batch; then the batch may get another, and a Job that is
+    /// known not to start is removed [default: 60s]
+    #[arg(long, value_name = "TIME", env = "WINDLASS_JOB_START_TIMEOUT")]
+    pub job_start_timeout: Option<Span>,
+    /// Where Jobs reach this dispatcher; with several dispatchers each needs an address of its own
+    /// [default: http://windlass-dispatcher:7070]
+    #[arg(long, value_name = "URL", env = "WINDLASS_ADVERTISE")]
+    pub advertise: Option<String>,
     /// How long a drain may take after SIGTERM [default: 25s]
     #[arg(long, value_name = "TIME", env = "WINDLASS_GRACE")]
     pub grace: Option<Span>,
+    /// Serve invocations, status and metrics over HTTPS with this certificate (PEM)
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "WINDLASS_TLS_CERT",
+        requires = "tls_key"
+    )]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "WINDLASS_TLS_KEY",
+        requires = "tls_cert"
+    )]
+    pub tls_key: Option<PathBuf>,
 }
 
 impl DispatchArgs {
@@ -90,6 +159,8 @@ impl DispatchArgs {
         Self {
             listen: self.listen.or(file.listen),
             workers: self.workers.or(file.workers),
+            scaler: self.scaler.or_else(|| file.scaler.clone()),
+            chunk_rows: self.chunk_rows.or(file.chunk_rows),
             delay: self.delay.or(file.delay),
             allowed_lateness: self.allowed_lateness.or(file.allowed_lateness),
             idle_timeout: self.idle_timeout.or(file.idle_timeout),
@@ -99,7 +170,19 @@ impl DispatchArgs {
             durability: self.durability.or(file.durability),
             prefetch: self.prefetch.or(file.prefetch),
             budget: self.budget.or(file.budget),
+            patience: self.patience.or(file.patience),
+            jobs: self.jobs.or(file.jobs),
+            placement: self.placement.or(file.placement),
+            overflow_wait: self.overflow_wait.or(file.overflow_wait),
+            job_rate: self.job_rate.or(file.job_rate),
+            job_burst: self.job_burst.or(file.job_burst),
+            max_jobs: self.max_jobs.or(file.max_jobs),
+            job_template: self.job_template.or_else(|| file.job_template.clone()),
+            job_start_timeout: self.job_start_timeout.or(file.job_start_timeout),
+            advertise: self.advertise.or_else(|| file.advertise.clone()),
             grace: self.grace.or(file.grace),
+            tls_cert: self.tls_cert.or_else(|| file.tls_cert.clone()),
+            tls_key: self.tls_key.or_else(|| file.tls_key.clone()),
         }
     }
 }
@@ -163,10 +246,23 @@ impl Dispatch {
     pub fn settings(self, config: &Config) -> anyhow::Result<Settings> {
         let replicas = self.replicas.urls(config).to_vec();
         let how = self.how.or(&config.dispatch);
+        let placing = PlacingSettings::of(&how)?;
         let durability = how.durability.unwrap_or_default();
         if durability == Durability::Replica && replicas.is_empty() {
             bail!(
                 "durability \"replica\" waits for a replica, but none is named; pass --replica URL"
+            );
+        }
+        let tls = match (how.tls_cert, how.tls_key) {
+            (Some(certificate), Some(key)) => Some(Tls { certificate, key }),
+            (None, None) => None,
+            _ => bail!("expected tls-cert and tls-key together, got one of them"),
+        };
+        if tls.is_some() && how.workers != Some(Workers::Count(0)) {
+            bail!(
+                "expected --workers 0 with --tls-cert: a certificate is for this host's name, under \
+                 which local workers do not call; start them with `windlass function --dispatcher \
+                 https://… --ca …`"
             );
         }
         let time = |given: Option<Span>, default_ms| {
@@ -181,7 +277,9 @@ impl Dispatch {
             listen: how
                 .listen
                 .unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070)),
-            workers: how.workers.unwrap_or_else(cores),
+            workers: how.workers.unwrap_or_else(|| Workers::Count(cores())),
+            scaler: how.scaler,
+            chunk_rows: how.chunk_rows.unwrap_or(64 << 10),
             delay: time(how.delay, 500),
             allowed_lateness: time(how.allowed_lateness, 5_000),
             idle_timeout: time(how.idle_timeout, 2_000),
@@ -191,7 +289,10 @@ impl Dispatch {
             durability,
             prefetch: how.prefetch.unwrap_or(2_000),
             budget_bytes: how.budget.map_or(48 << 20, |size| size.0),
+            patience: time(how.patience, 0),
+            placing,
             grace: time(how.grace, 25_000),
+            tls,
         })
     }
 }
@@ -212,7 +313,11 @@ pub struct Settings {
     /// Where to serve the invocation API.
     pub listen: SocketAddr,
     /// How many local workers to start.
-    pub workers: usize,
+    pub workers: Workers,
+    /// The scaler's tuning.
+    pub scaler: Option<PathBuf>,
+    /// Most tuples of one invocation.
+    pub chunk_rows: u32,
     /// How far tuples of a source may be out of order.
     pub delay: Duration,
     /// How long a closed window still takes late tuples.
@@ -231,15 +336,38 @@ pub struct Settings {
     pub prefetch: u16,
     /// Most memory for messages in work, bytes, all shards together.
     pub budget_bytes: u64,
+    /// How long to wait for broker and store at the start.
+    pub patience: Duration,
+    /// If set, where and when invocations run beside the pool.
+    pub placing: Option<PlacingSettings>,
     /// How long a drain may take.
     pub grace: Duration,
+    /// Certificate and key of the invocation API.
+    pub tls: Option<Tls>,
+}
+
+/// Starts, within the patience that `settings` have with a broker and a store that are starting, too.
+async fn start(settings: Settings, stream: &Stream) -> anyhow::Result<Server> {
+    let tries = settings.patience.as_secs() as usize;
+    let every_second = ConstantBuilder::default()
+        .with_delay(Duration::from_secs(1))
+        .with_max_times(tries);
+    let starting = || try_to_start(settings.clone(), stream);
+    starting
+        .retry(every_second)
+        .notify(|error, _| tracing::warn!(error = format!("{error:#}"), "not yet; trying again"))
+        .await
 }
 
 /// Tries every connection, then starts: what is wrong now is an error, not a retry for ever.
-async fn start(settings: Settings, stream: &Stream) -> anyhow::Result<Server> {
+async fn try_to_start(settings: Settings, stream: &Stream) -> anyhow::Result<Server> {
     let replicas = match settings.durability {
         Durability::Primary => None,
         Durability::Replica => Some(Replicas::connect(&settings.replicas).await?),
+    };
+    let tls = match &settings.tls {
+        Some(tls) => Some(tls.http1().await?),
+        None => None,
     };
     let listener = serve::listen(settings.listen, settings.token.as_deref()).await?;
     let store = Store::connect(&settings.store).await?;
@@ -250,6 +378,19 @@ async fn start(settings: Settings, stream: &Stream) -> anyhow::Result<Server> {
     };
     let broker = Broker::connect(&settings.broker, &topology).await?;
     broker.declare().await?;
+    if settings.scaler.is_some() && settings.workers != Workers::Auto {
+        bail!(
+            "--scaler tunes --workers auto; expected that, got another --workers: add --workers auto or leave --scaler out"
+        );
+    }
+    let jobs = match settings.placing.clone() {
+        Some(placing) => Some(
+            placing
+                .connect(&store, stream, settings.token.is_some())
+                .await?,
+        ),
+        None => None,
+    };
     Server::start(Serving {
         stream: stream.clone(),
         shards: settings.shards,
@@ -257,11 +398,17 @@ async fn start(settings: Settings, stream: &Stream) -> anyhow::Result<Server> {
         store,
         replicas,
         listener,
+        tls,
         workers: settings.workers,
+        tuning: settings.scaler.clone(),
+        program: None,
+        pace: None,
+        jobs,
         grace: settings.grace,
         settings: settings.shard(),
         token: settings.token,
     })
+    .await
 }
 
 impl Settings {
@@ -279,6 +426,7 @@ impl Settings {
             prefetch: self.prefetch,
             budget_bytes: (self.budget_bytes / u64::from(self.shards)) as usize,
             source_ttl_ms: ms(self.source_ttl),
+            chunk_rows: self.chunk_rows as usize,
             ..shard::Settings::default()
         }
     }
@@ -327,6 +475,17 @@ mod tests {
         assert_eq!(read.durability, Durability::Replica);
         assert_eq!(read.replicas, ["sqlite:y"]);
         assert!(toml::from_str::<DispatchArgs>("prefetch = 70000").is_err());
+    }
+
+    #[test]
+    fn https_is_for_workers_of_elsewhere() {
+        let both = ["--tls-cert", "a.crt", "--tls-key", "a.key"];
+        let error = settings(&both, "").err().unwrap().to_string();
+        assert!(error.contains("--workers 0"), "{error}");
+        let remote = settings(&[&both[..], &["--workers", "0"]].concat(), "").unwrap();
+        assert_eq!(remote.tls.unwrap().key, PathBuf::from("a.key"));
+        let half = settings(&[], "[dispatch]\nworkers = 0\ntls-cert = \"a.crt\"").err();
+        assert!(half.unwrap().to_string().contains("together"));
     }
 
     #[test]

@@ -10,4 +10,7 @@ pub mod function;
 pub mod migrate;
 pub mod quarantine;
 pub mod query;
+pub mod retain;
 pub mod scaler;
+pub mod schedule;
+pub mod status;

@@ -9,7 +9,8 @@ database_options() {
     --bind-address=127.0.0.1 "--port=$(port "$name")" "--server-id=$(port "$name")" \
     --skip-name-resolve --log-bin=binlog --binlog-format=ROW --sync-binlog=1 \
     --innodb-flush-log-at-trx-commit=1 --max-connections=200 \
-    --character-set-server=utf8mb4
+    --character-set-server=utf8mb4 \
+    "--ssl-ca=$dir/tls/ca.crt" "--ssl-cert=$dir/tls/server.crt" "--ssl-key=$dir/tls/server.key"
   if [[ $name == *-replica ]]; then
     printf '%s\n' --innodb-buffer-pool-size=128M --relay-log=relay --relay-log-recovery=ON
   else
@@ -23,7 +24,7 @@ database_options() {
 client() {
   local name=$1
   shift
-  mariadb --no-defaults --socket="$dir/$name.sock" --user=root --batch --skip-column-names "$@"
+  mariadb --no-defaults --skip-ssl --socket="$dir/$name.sock" --user=root --batch --skip-column-names "$@"
 }
 
 start_mariadb() {
@@ -91,6 +92,9 @@ start_mysql() {
   fi
   # Not while it is made: a read-only server would refuse its own set-up.
   [[ $name != *-replica ]] || options+=(--super-read-only=ON)
+  # A server that was killed leaves its lock. While no parent has taken note of its end, a new one would
+  # take it for alive and give up; callers have made sure that it is gone.
+  rm -f "$dir/$name.sock.lock"
   launch "$name" "${mysqld[@]}" "${options[@]}"
   await "$name" 60 client "$name" -e 'SELECT 1'
   [[ -z $fresh ]] || prepare_mysql "$name"

@@ -1,4 +1,4 @@
-# Installing what is missing from Debian packages. Sourced by services.
+# Installing what is missing from Debian packages. Sourced by services and by k8s/local.
 # shellcheck shell=bash
 
 need_packages() {
@@ -10,7 +10,8 @@ need_packages() {
   if ((${#missing[@]})); then
     install_packages "${missing[@]}"
   fi
-  [[ -f $cache/mysql/root/complete ]] || unpack_mysql
+  # MySQL 9 is in Debian's unstable release only.
+  unpack_packages "$cache/mysql" mysql-server-core
 }
 
 install_packages() {
@@ -47,34 +48,46 @@ debian_mirror() {
   printf '%s\n' "$mirror"
 }
 
-# MySQL 9 is in Debian's unstable release only. Its packages and all they depend on are unpacked
-# into a prefix of their own, so that nothing of the machine changes.
-unpack_mysql() {
-  local at=$cache/mysql keys=/usr/share/keyrings/debian-archive-keyring.gpg
+# own_apt DIR TYPE SUITE: an apt in a directory of its own, of nothing but this suite, so that nothing of the
+# machine changes. Sets the array `own`: the options that make apt-get use it.
+own_apt() {
+  local at=$1 keys=/usr/share/keyrings/debian-archive-keyring.gpg
+  rm -rf -- "$at"
+  mkdir -p "$at/lists/partial" "$at/cache/archives/partial" "$at/log" "$at/etc"
+  : >"$at/status"
+  printf '%s [signed-by=%s] %s %s main\n' "$2" "$keys" "$(debian_mirror)" "$3" >"$at/sources.list"
+  own=(
+    -o "Dir::Etc::sourcelist=$at/sources.list" -o Dir::Etc::sourceparts=/dev/null
+    -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null
+    -o "Dir::State=$at" -o "Dir::State::lists=$at/lists" -o "Dir::State::status=$at/status"
+    -o "Dir::Cache=$at/cache" -o "Dir::Cache::archives=$at/cache/archives"
+    -o "Dir::Log=$at/log" -o APT::Get::List-Cleanup=0 -o Acquire::Languages=none
+    -o APT::Sandbox::User="$(id -un)" -o Debug::NoLocking=1 -o APT::Keep-Downloaded-Packages=1
+  )
+}
+
+# unpack_packages DIR PACKAGE…: these packages of Debian's unstable release and all they depend on, C
+# library included, under DIR/root; once, since no script of theirs runs.
+unpack_packages() {
+  local at=$1
+  shift
+  [[ ! -f $at/root/complete ]] || return 0
   mkdir -p "$at"
   (
     flock 7
     [[ ! -f $at/root/complete ]] || exit 0
-    printf 'unpacking MySQL 9 into %s\n' "$at/root" >&2
+    printf 'unpacking %s into %s\n' "$*" "$at/root" >&2
     local log=$at/log deb
-    rm -rf -- "$at/root" "$at/apt"
-    mkdir -p "$at/root" "$at/apt/lists/partial" "$at/apt/cache/archives/partial" "$at/apt/log" "$at/apt/etc"
-    : >"$at/apt/status"
-    printf 'deb [signed-by=%s] %s sid main\n' "$keys" "$(debian_mirror)" >"$at/apt/sources.list"
-    local -a own=(
-      -o "Dir::Etc::sourcelist=$at/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
-      -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null
-      -o "Dir::State=$at/apt" -o "Dir::State::lists=$at/apt/lists" -o "Dir::State::status=$at/apt/status"
-      -o "Dir::Cache=$at/apt/cache" -o "Dir::Cache::archives=$at/apt/cache/archives"
-      -o "Dir::Log=$at/apt/log" -o APT::Get::List-Cleanup=0 -o Acquire::Languages=none
-      -o APT::Sandbox::User="$(id -un)" -o Debug::NoLocking=1 -o APT::Keep-Downloaded-Packages=1
-    )
+    local -a own
+    rm -rf -- "$at/root"
+    mkdir -p "$at/root"
+    own_apt "$at/apt" deb sid
     {
       apt-get "${own[@]}" update &&
-        apt-get "${own[@]}" install -y --download-only --no-install-recommends mysql-server-core
+        apt-get "${own[@]}" install -y --download-only --no-install-recommends "$@"
     } >"$log" 2>&1 || {
       tail -n 25 "$log" >&2
-      die "apt-get could not fetch MySQL 9 (whole log: $log)"
+      die "apt-get could not fetch $* (whole log: $log)"
     }
     for deb in "$at"/apt/cache/archives/*.deb; do
       dpkg -x "$deb" "$at/root"

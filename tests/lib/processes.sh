@@ -1,25 +1,27 @@
-# Starting, finding and stopping the servers' processes, by recorded id only. Sourced by services.
+# Starting, finding and stopping the servers' processes, by recorded id only. Sourced by services and by k8s/local.
 # shellcheck shell=bash
 
 die() {
-  printf 'tests/services: %s\n' "$1" >&2
+  printf '%s: %s\n' "${program:-tests/services}" "$1" >&2
   exit 1
 }
 
 # die_with_log NAME MESSAGE: the message and the end of the server's log.
 die_with_log() {
-  printf 'tests/services: %s; its log %s ends:\n' "$2" "$dir/$1.log" >&2
+  printf '%s: %s; its log %s ends:\n' "${program:-tests/services}" "$2" "$dir/$1.log" >&2
   tail -n 25 "$dir/$1.log" >&2 || true
   exit 1
 }
 
-# The kernel's start time of a process: an id alone may have been given to another since.
+# The kernel's start time of a process: an id alone may have been given to another since. One that ended
+# and waits for its parent to take note has none, once its last thread is gone too.
 started_at() {
   local stat
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
   # The name in parentheses may hold spaces; field 22 counts from before it, 20 after it.
   read -ra stat <<<"${stat##*) }"
-  [[ ${stat[0]} != Z ]] && printf '%s\n' "${stat[19]}"
+  [[ ${stat[0]} != Z ]] || ((stat[17] > 1)) || return 1
+  printf '%s\n' "${stat[19]}"
 }
 
 # launch NAME COMMAND…: starts a process of its own session and records it.
@@ -83,7 +85,7 @@ choose_ports() {
   for ((try = 0; try < 100; try++)); do
     # Below the range from which the kernel gives ports to clients.
     base=$((20000 + RANDOM % 1200 * 10))
-    for ((offset = 0; offset < 7; offset++)); do
+    for ((offset = 0; offset < 8; offset++)); do
       (: <"/dev/tcp/127.0.0.1/$((base + offset))") 2>/dev/null && continue 2
     done
     printf '%s\n' "$base" >"$dir/port"
@@ -103,5 +105,6 @@ port() {
     mysql-replica) echo $((base + 4)) ;;
     epmd) echo $((base + 5)) ;;
     distribution) echo $((base + 6)) ;;
+    amqps) echo $((base + 7)) ;;
   esac
 }

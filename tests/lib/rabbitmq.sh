@@ -32,6 +32,12 @@ rabbitmq_files() {
   echo '[rabbitmq_consistent_hash_exchange].' >"$home/enabled_plugins"
   cat >"$home/rabbitmq.conf" <<TEXT
 listeners.tcp.1 = 127.0.0.1:$(port rabbitmq)
+listeners.ssl.1 = 127.0.0.1:$(port amqps)
+ssl_options.cacertfile = $dir/tls/ca.crt
+ssl_options.certfile = $dir/tls/server.crt
+ssl_options.keyfile = $dir/tls/server.key
+ssl_options.verify = verify_none
+ssl_options.fail_if_no_peer_cert = false
 load_definitions = $home/definitions.json
 # The default stops publishers when less than 50 MB of disk are free; tests want to know at once.
 vm_memory_high_watermark.relative = 0.3

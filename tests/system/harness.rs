@@ -77,6 +77,7 @@ impl Site {
     }
 
     fn make(name: &str, database: Database, hold: Hold) -> Option<Self> {
+        windlass_functions::trust::use_ring();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let broker = setting("WINDLASS_TEST_AMQP")?;
         let server = setting(database.variable())?;
@@ -336,7 +337,7 @@ fn setting(variable: &str) -> Option<String> {
     value
 }
 
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address")
 }

@@ -3,17 +3,18 @@ import { GridComponent, LegendComponent, VisualMapComponent } from "echarts/comp
 import { type EChartsType, init, registerMap, use } from "echarts/core";
 import { CanvasRenderer } from "echarts/renderers";
 import outlines from "china-outlines/map/json/china.json";
-import { hundredths } from "./money";
+import { compact, hundredths, power } from "./money";
 import { outline } from "./names";
 import type { Sales, Window } from "./types";
+import { units } from "./words";
 
 use([LineChart, MapChart, GridComponent, LegendComponent, VisualMapComponent, CanvasRenderer]);
 registerMap("china", outlines as never);
 
 /** A colour of the theme in force. */
 const colour = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const short = (value: number) =>
-  Math.abs(value) < 1e15 ? new Intl.NumberFormat("en", { notation: "compact" }).format(value) : value.toExponential(1);
+const short = (value: number, language: string) =>
+  Math.abs(value) < 1e15 ? new Intl.NumberFormat(units(language), { notation: "compact" }).format(value) : power(value, 1);
 /** Text of charts grows with the page's, which is larger on a wall. */
 const small = () => Math.round(parseFloat(getComputedStyle(document.documentElement).fontSize) * 0.78);
 const clock = (ms: number) => new Date(ms).toLocaleTimeString("en-GB");
@@ -24,8 +25,15 @@ class Chart {
   protected readonly chart: EChartsType;
   constructor(protected readonly box: HTMLElement) {
     this.chart = init(box, null, { renderer: "canvas" });
-    // A hidden box has no size, and nothing to draw in.
-    new ResizeObserver(() => box.clientWidth > 0 && box.clientHeight > 0 && this.chart.resize()).observe(box);
+    new ResizeObserver(() => this.fits()).observe(box);
+  }
+
+  /** Whether there is something to draw in: a hidden box has no size. The chart takes the box's. */
+  protected fits(): boolean {
+    const { clientWidth: width, clientHeight: height } = this.box;
+    if (width === 0 || height === 0) return false;
+    if (width !== this.chart.getWidth() || height !== this.chart.getHeight()) this.chart.resize();
+    return true;
   }
 }
 
@@ -37,27 +45,44 @@ export class ChinaMap extends Chart {
     this.chart.on("mouseover", (event) => hover(this.rows.get(event.name) ?? null, event.name));
   }
 
-  draw(sales: Sales[]): void {
+  draw(sales: Sales[], language: string): void {
     this.rows = new Map();
     for (const row of sales) {
       const name = outline(row.province);
       if (name) this.rows.set(name, row);
     }
+    if (!this.fits()) return;
     const data = [...this.rows].map(([name, row]) => ({ name, value: Number(hundredths(row.gmv)) / 100 }));
     // Sales are skewed: on a root scale the small provinces can still be told apart.
     const scaled = data.map(({ name, value }) => ({ name, value: Math.sqrt(Math.max(0, value)) }));
     const most = Math.max(1, ...scaled.map((item) => item.value));
+    const leader = [...this.rows.values()].reduce<Sales | null>((a, b) => (a && Number(a.gmv) >= Number(b.gmv) ? a : b), null);
+    const ends = leader ? [compact(leader.gmv, units(language), 8), "0"] : [];
     this.chart.setOption({
       animation: !still,
       animationDurationUpdate: 300,
-      visualMap: { show: false, min: 0, max: most, inRange: { color: [colour("--map-low"), colour("--map-mid"), colour("--map-high")] } },
+      visualMap: {
+        show: leader !== null,
+        orient: "horizontal",
+        left: 0,
+        bottom: 0,
+        itemWidth: 10,
+        itemHeight: small() * 7,
+        padding: 0,
+        text: ends,
+        textStyle: { color: colour("--soft"), fontSize: small() },
+        hoverLink: false,
+        min: 0,
+        max: most,
+        inRange: { color: [colour("--map-low"), colour("--map-mid"), colour("--map-high")] },
+      },
       series: [
         {
           type: "map",
           map: "china",
           roam: false,
           selectedMode: false,
-          layoutCenter: ["50%", "52%"],
+          layoutCenter: ["50%", "50%"],
           layoutSize: this.box.clientWidth > this.box.clientHeight * 1.25 ? "118%" : "98%",
           data: scaled,
           itemStyle: { areaColor: colour("--map-none"), borderColor: colour("--map-line"), borderWidth: 0.8 },
@@ -75,7 +100,8 @@ const axis = () => ({
 });
 
 export class Seconds extends Chart {
-  draw(windows: Window[], end: number | null): void {
+  draw(windows: Window[], end: number | null, language: string): void {
+    if (!this.fits()) return;
     const last = end ?? windows.at(-1)?.start ?? Date.now();
     this.chart.setOption({
       animation: false,
@@ -89,7 +115,7 @@ export class Seconds extends Chart {
         splitLine: { show: false },
         axisLabel: { ...axis().axisLabel, formatter: clock },
       },
-      yAxis: { type: "value", splitNumber: 3, ...axis(), axisLabel: { ...axis().axisLabel, formatter: short } },
+      yAxis: { type: "value", splitNumber: 3, ...axis(), axisLabel: { ...axis().axisLabel, formatter: (value: number) => short(value, language) } },
       series: [
         {
           type: "line",
@@ -98,7 +124,8 @@ export class Seconds extends Chart {
           lineStyle: { color: colour("--accent"), width: 2 },
           itemStyle: { color: colour("--revised") },
           areaStyle: { color: colour("--accent"), opacity: 0.18 },
-          data: windows.map((window) => ({
+          // A second that is still being counted would look like a fall.
+          data: windows.filter((window) => window.start <= last).map((window) => ({
             value: [window.start, Number(hundredths(window.gmv)) / 100],
             symbol: window.revision > 0 ? "diamond" : "none",
             symbolSize: 7,
@@ -109,6 +136,12 @@ export class Seconds extends Chart {
   }
 }
 
+/** About how wide the legend is in one line, pixels. */
+function legend(lines: Line[]): number {
+  const letters = (name: string) => [...name].reduce((all, letter) => all + (letter > "\u2e80" ? 1 : 0.54), 0);
+  return lines.reduce((all, line) => all + 28 + letters(line.name) * small(), 0);
+}
+
 export interface Line {
   name: string;
   points: [number, number][];
@@ -117,7 +150,8 @@ export interface Line {
 }
 
 export class Lines extends Chart {
-  draw(lines: Line[]): void {
+  draw(lines: Line[], language: string): void {
+    if (!this.fits()) return;
     const last = lines[0]?.points.at(-1)?.[0] ?? 0;
     const colours = ["--accent", "--second", "--revised", "--third"].map(colour);
     this.chart.setOption({
@@ -125,7 +159,7 @@ export class Lines extends Chart {
       color: colours,
       legend: { top: 0, left: 8, itemWidth: 14, icon: "roundRect", itemHeight: 4, textStyle: { color: colour("--text"), fontSize: small() } },
       // A narrow box breaks the legend into two lines.
-      grid: { left: 8, right: 12, top: this.box.clientWidth < 430 && lines.length > 3 ? 62 : 40, bottom: 4, containLabel: true },
+      grid: { left: 8, right: 12, top: legend(lines) > this.box.clientWidth - 16 ? 62 : 40, bottom: 4, containLabel: true },
       xAxis: {
         type: "time",
         min: last - 299_000,
@@ -135,7 +169,7 @@ export class Lines extends Chart {
         splitLine: { show: false },
         axisLabel: { ...axis().axisLabel, formatter: clock },
       },
-      yAxis: { type: "value", min: 0, minInterval: 1, splitNumber: 3, ...axis(), axisLabel: { ...axis().axisLabel, formatter: short } },
+      yAxis: { type: "value", min: 0, minInterval: 1, splitNumber: 3, ...axis(), axisLabel: { ...axis().axisLabel, formatter: (value: number) => short(value, language) } },
       series: lines.map((line) => ({ type: "line", name: line.name, showSymbol: false, z: line.dashed ? 3 : 2, lineStyle: { width: 2, type: line.dashed ? "dashed" : "solid" }, data: line.points })),
     });
   }

@@ -1,5 +1,5 @@
 import { hundredths, text } from "./money";
-import type { Frame, Operations, Sales, Shown, Status, Window } from "./types";
+import type { Frame, Operations, Policy, Sales, Shown, Status, Window } from "./types";
 
 const NOTHING: Sales = { province: "", orders: 0, gmv: "0.00", mean: "0.0000", min_amount: "0.00", max_amount: "0.00" };
 /** Statuses kept: five minutes of one a second, as the server does. */
@@ -11,6 +11,7 @@ export class Live {
   windows = new Map<number, Window>();
   status: Status | null = null;
   operations: Operations[] = [];
+  policy: Policy | null = null;
   /** Sum of what late orders changed with the last frame, decimal text; null if nothing. */
   correction: string | null = null;
 
@@ -62,6 +63,7 @@ export function connect(live: Live, changed: (event: "whole" | "frame" | "status
   on<Frame>("whole", (frame) => (live.whole(frame), changed("whole")));
   on<Frame>("frame", (frame) => (live.update(frame), changed("frame")));
   on<Operations[]>("operations", (operations) => (live.operations = operations));
+  on<Policy>("policy", (policy) => (live.policy = policy));
   on<Status>("status", (status) => (live.take(status), changed("status")));
   source.addEventListener("error", () => {
     changed("lost");

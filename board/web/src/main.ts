@@ -9,7 +9,7 @@ import { Ranking } from "./ranking";
 import { type Past, fetchPast, shownAt } from "./replay";
 import type { Sales, Scope, Shown } from "./types";
 import { type View, read, write } from "./view";
-import { type Word, say } from "./words";
+import { type Word, locale, say } from "./words";
 
 const get = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
 const all = (selector: string) => document.querySelectorAll<HTMLElement>(selector);
@@ -31,7 +31,7 @@ const operations = new OperationsView(get("operations"));
 
 const t = (word: Word) => say(word, view.language);
 const shown = (): Shown => (past ? shownAt(past, position) : live.shown());
-const time = (ms: number) => new Date(ms).toLocaleTimeString(view.language === "zh" ? "zh-CN" : "en-GB");
+const time = (ms: number) => new Date(ms).toLocaleTimeString(locale(view.language));
 
 function pick(province: string): void {
   picked = province;
@@ -77,7 +77,7 @@ function drawScreen(): void {
     ["max", t("max"), grouped(now.total.max_amount)],
   ]);
   const rows = now.scopes[view.scope];
-  map?.draw(rows);
+  map?.draw(rows, view.language);
   const leader = [...rows].sort((a, b) => Number(b.gmv) - Number(a.gmv))[0];
   get("map").ariaLabel = leader ? `${t("map")}: ${named(leader.province, view.language)} ${grouped(leader.gmv)}` : t("noData");
   ranking.draw(rows, view.language);
@@ -85,7 +85,7 @@ function drawScreen(): void {
   get("ranking").hidden = rows.length === 0;
   get("seconds-empty").hidden = now.windows.length > 0;
   get("seconds").hidden = now.windows.length === 0;
-  seconds?.draw(now.windows, now.secondStart);
+  seconds?.draw(now.windows, now.secondStart, view.language);
   get("seconds").ariaLabel = `${t("seconds")}: ${now.windows.length}`;
   hover(now);
   drawFresh();
@@ -102,7 +102,6 @@ function drawFresh(): void {
     ["age", t("age"), newest === null ? "–" : `${Math.max(0, (status.at - newest - 1000) / 1000).toFixed(1)} s`],
     ["lag", t("lag"), Number.isFinite(lag) ? `${(lag / 1000).toFixed(1)} s` : "–"],
     ["open", t("open"), grouped(String(status.windows_open))],
-    ["counted", t("counted"), grouped(String(status.counted))],
     ["late", t("late"), grouped(String(status.late))],
     ["quarantined", t("quarantined"), grouped(String(status.quarantined))],
   ]);
@@ -133,7 +132,7 @@ function drawStatus(): void {
 function draw(): void {
   drawStatus();
   if (view.view === "screen") drawScreen();
-  else operations.draw(live.status, live.operations, view.language);
+  else operations.draw(live.status, live.operations, live.policy, view.language);
 }
 
 /** Words, theme and controls follow the view; the address bar holds it. */
@@ -141,6 +140,7 @@ function apply(): void {
   history.replaceState(null, "", write(view));
   document.documentElement.lang = view.language === "zh" ? "zh-CN" : "en";
   document.documentElement.dataset.theme = view.theme;
+  document.documentElement.dataset.shown = view.view;
   for (const element of all("[data-t]")) element.textContent = t(element.dataset.t as Word);
   for (const element of all("[data-label]")) element.ariaLabel = t(element.dataset.label as Word);
   for (const button of all("[data-view]")) button.ariaPressed = String(button.dataset.view === view.view);

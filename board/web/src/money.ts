@@ -16,11 +16,14 @@ export function grouped(decimal: string): string {
   return fraction === undefined ? spaced : `${spaced}.${fraction}`;
 }
 
-/** Decimal text where there is room for it, else rounded to four digits with a unit. */
-export function compact(decimal: string, locale: string): string {
+/** A number too large for units, as in 6.82e27. */
+export const power = (value: number, digits: number): string => value.toExponential(digits).replace("+", "");
+
+/** Decimal text where there is room for it in so many characters, else rounded to four digits with a unit. */
+export function compact(decimal: string, locale: string, room: number): string {
   const exact = grouped(decimal);
-  if (exact.length <= 14) return exact;
+  if (exact.length <= room) return exact;
   const format = new Intl.NumberFormat(locale, { notation: "compact", maximumSignificantDigits: 4 });
   const short = format.format(Number(decimal));
-  return short.length <= 16 ? short : Number(decimal).toExponential(3);
+  return short.length <= Math.max(10, room) + 2 ? short : power(Number(decimal), 2);
 }

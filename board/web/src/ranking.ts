@@ -1,8 +1,12 @@
 import { compact, grouped, hundredths } from "./money";
 import { named } from "./names";
 import type { Sales } from "./types";
+import { units } from "./words";
 
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+/** Rows of a column: half of China's provincial-level divisions. */
+const ROWS = 17;
 
 interface Item {
   root: HTMLElement;
@@ -11,6 +15,8 @@ interface Item {
   gmv: HTMLElement;
   bar: HTMLElement;
 }
+
+const place = ({ root }: Item) => [root.offsetLeft, root.offsetTop];
 
 /** The list of provinces by sales; rows glide to their new places. */
 export class Ranking {
@@ -22,7 +28,11 @@ export class Ranking {
   ) {}
 
   draw(sales: Sales[], language: string): void {
-    const before = new Map([...this.items].map(([key, item]) => [key, item.root.offsetTop]));
+    const before = new Map([...this.items].map(([key, item]) => [key, place(item)]));
+    // Many provinces take two columns where there is room, with numbers short enough for them.
+    const two = sales.length > ROWS && getComputedStyle(this.list).display === "grid";
+    this.list.style.setProperty("--columns", two ? "2" : "1");
+    this.list.style.setProperty("--rows", String(Math.max(ROWS, Math.ceil(sales.length / 2))));
     const sorted = sales
       .map((row) => ({ row, gmv: hundredths(row.gmv) }))
       .sort((a, b) => (a.gmv < b.gmv ? 1 : a.gmv > b.gmv ? -1 : a.row.province < b.row.province ? -1 : 1));
@@ -37,7 +47,8 @@ export class Ranking {
       const item = this.items.get(row.province) ?? this.make(row.province);
       item.place.textContent = String(index + 1);
       item.name.textContent = named(row.province, language);
-      item.gmv.textContent = compact(row.gmv, language === "zh" ? "zh-CN" : "en");
+      item.name.title = item.name.textContent;
+      item.gmv.textContent = compact(row.gmv, units(language), two ? 8 : 14);
       item.gmv.title = grouped(row.gmv);
       item.root.dataset.gmv = row.gmv;
       item.root.dataset.orders = String(row.orders);
@@ -46,9 +57,10 @@ export class Ranking {
     });
     if (still) return;
     for (const [province, item] of this.items) {
-      const moved = (before.get(province) ?? item.root.offsetTop) - item.root.offsetTop;
-      if (moved === 0) continue;
-      item.root.animate([{ transform: `translateY(${moved}px)` }, { transform: "none" }], { duration: 350, easing: "ease-out" });
+      const now = place(item);
+      const [x, y] = (before.get(province) ?? now).map((was, axis) => was - (now[axis] ?? 0));
+      if (!x && !y) continue;
+      item.root.animate([{ transform: `translate(${x}px, ${y}px)` }, { transform: "none" }], { duration: 350, easing: "ease-out" });
     }
   }
 

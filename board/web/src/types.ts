@@ -26,18 +26,78 @@ export interface Frame {
 }
 export interface Operations {
   at: number;
+  size: number;
   busy: number;
   idle: number;
+  desired: number | null;
   waiting: number;
   in_flight: number;
   queue_ready: number;
   queue_unacked: number;
   windows_open: number;
+  live_jobs: number;
+  ran_warm: number;
+  ran_overflow: number;
+  ran_asked: number;
   failed: number;
   window_p50_ms: number;
   window_p99_ms: number;
   invocation_p50_ms: number;
   invocation_p99_ms: number;
+}
+export interface Phases {
+  created: number | null;
+  scheduled: number | null;
+  started: number | null;
+  pulled: number | null;
+  answered: number | null;
+}
+export interface Run {
+  window_start: number;
+  rows: number;
+  place: string;
+  reason: string;
+  waited_ms: number;
+  phases_ms: Phases;
+}
+export interface Placement {
+  mode: string;
+  live_jobs: number;
+  creating_paused: string | null;
+  recent: Run[];
+  jobs: Run[];
+}
+export interface Choice {
+  at: number;
+  before: number;
+  desired: number;
+  state: number | null;
+  actions: { action: string; q: number }[];
+  chosen: string;
+  explored: boolean;
+  guards: string[];
+}
+export interface Scaler {
+  running: boolean;
+  at: number;
+  pool: string;
+  mode: string;
+  size: number;
+  desired: number | null;
+  reason: string;
+  refused: string | null;
+  choice: Choice | null;
+}
+export interface Policy {
+  agent: string;
+  version: number;
+  at: number;
+  decisions: number;
+  axes: { name: string; bins: string[] }[];
+  actions: { label: string; boldness: number }[];
+  states: { best: number; visits: number; q: number[] }[];
+  trusted_visits: number;
+  problem: string | null;
 }
 export interface Status {
   at: number;
@@ -49,6 +109,8 @@ export interface Status {
   replicas: { server: string; skipped: string | null; commits: number; age_ms: number | null }[];
   has_dispatcher: boolean;
   operations: Operations | null;
+  placement: Placement | null;
+  scaler: Scaler | null;
   troubles: { kind: string; text: string; since: number }[];
 }
 export interface StepRow extends Sales {

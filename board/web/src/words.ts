@@ -30,6 +30,47 @@ const WORDS = {
   queue: ["Queue, messages", "队列（消息）"],
   waiting: ["Batches and windows", "批次与窗口"],
   latency: ["Latency, ms", "延迟（毫秒）"],
+  ran: ["Where windows ran, invocations/s", "窗口在何处运行（调用/秒）"],
+  ranWarm: ["pool", "常驻池"],
+  ranOverflow: ["Job: overflow", "Job：溢出"],
+  ranAsked: ["Job: asked", "Job：指定"],
+  ranWhere: ["Ran in", "运行于"],
+  window: ["Window", "窗口"],
+  tuples: ["Tuples", "元组"],
+  waited: ["Waited", "等待"],
+  took: ["Took", "耗时"],
+  placement: ["placement", "放置"],
+  liveJobs: ["live Jobs", "存活 Job"],
+  paused: ["no Job is created", "暂停创建 Job"],
+  noJobs: ["no function ran in a Job yet", "尚无函数在 Job 中运行"],
+  lastRuns: ["Last invocations", "最近调用"],
+  cold: ["Cold starts of Jobs (median, then each)", "Job 冷启动（中位数及逐次）"],
+  created: ["created", "已创建"],
+  scheduled: ["scheduled", "已调度"],
+  started: ["started", "已启动"],
+  pulled: ["pulled", "已取件"],
+  answered: ["answered", "已应答"],
+  scaler: ["Scaler", "伸缩器"],
+  noScaler: ["No scaler runs on this store.", "此存储上没有伸缩器运行。"],
+  scalerSeen: ["The last one was alive at", "上一个最后存活于"],
+  startScaler: [
+    "Start one: windlass dispatch --workers auto, or windlass scaler --dispatcher URL.",
+    "启动方法：windlass dispatch --workers auto，或 windlass scaler --dispatcher URL。",
+  ],
+  mode: ["Mode", "模式"],
+  sizeWanted: ["Workers → wanted", "当前 → 期望"],
+  scalerState: ["State", "状态"],
+  action: ["Chosen action", "所选动作"],
+  explored: ["exploring", "探索"],
+  guards: ["Guards", "护栏"],
+  noGuard: ["none", "无"],
+  chosen: ["chosen", "所选"],
+  noTable: ["This mode has no Q-table.", "此模式没有 Q 表。"],
+  qTable: ["Q-table: best action by state (▨ seldom tried, ▢ now)", "Q 表：各状态的最佳动作（▨ 尝试少，▢ 当前）"],
+  qValues: ["Q of every action", "各动作的 Q 值"],
+  pickState: ["Point at a state for the Q of its actions.", "指向某个状态以查看其各动作的 Q 值。"],
+  visits: ["visits", "次尝试"],
+  desired: ["desired", "期望"],
   replicas: ["Replicas", "只读副本"],
   wrong: ["What is wrong", "异常"],
   nothingWrong: ["Nothing is wrong", "一切正常"],
@@ -42,7 +83,6 @@ const WORDS = {
   newest: ["Newest window", "最新窗口"],
   age: ["Its age", "窗口距今"],
   lag: ["Replica's age", "副本滞后"],
-  counted: ["Counted", "已计入"],
   late: ["Late", "迟到"],
   quarantined: ["Quarantined", "隔离"],
   open: ["Open windows", "未关闭窗口"],
@@ -74,6 +114,12 @@ const WORDS = {
 } as const;
 
 export type Word = keyof typeof WORDS;
+
+/** How times are written. */
+export const locale = (language: string): string => (language === "zh" ? "zh-CN" : "en-GB");
+
+/** How shortened numbers are written: British ones would read 1.2m. */
+export const units = (language: string): string => (language === "zh" ? "zh-CN" : "en");
 
 export function say(word: Word, language: string): string {
   return WORDS[word][language === "zh" ? 1 : 0];

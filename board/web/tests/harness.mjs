@@ -1,6 +1,8 @@
 // What every test of the board needs: the program, stores, a browser that talks to nobody else.
+import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync } from "node:fs";
+import { createServer as createHttp } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -16,6 +18,19 @@ mkdirSync(SHOTS, { recursive: true });
 const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"];
 FLAGS.push("--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-precise-memory-info");
 
+/** The provinces of seed.py, in their order in a store. */
+export const PROVINCES = "Anhui Aomen Beijing Chongqing Fujian Gansu Guangdong Guangxi Guizhou Hainan Hebei Heilongjiang Henan Hubei Hunan Jiangsu Jiangxi Jilin Liaoning Neimenggu Ningxia Qinghai Shaanxi Shandong Shanghai Shanxi Sichuan Taiwan Tianjin Xianggang Xinjiang Xizang Yunnan Zhejiang".split(" ");
+
+export const cents = (text) => BigInt(text.replace(".", ""));
+export const sum = (rows) => rows.reduce((all, row) => all + cents(row.gmv), 0n);
+export const until = async (what, check, ms = 10_000) => {
+  const end = Date.now() + ms;
+  for (;;) {
+    if (await check()) return;
+    if (Date.now() > end) assert.fail(`not within ${ms} ms: ${what}`);
+    await sleep(20);
+  }
+};
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 export const windlass = (...args) => execFileSync(PROGRAM, args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"], maxBuffer: 1 << 28 });
 export const seed = (path, ...args) => execFileSync("python3", [join(here, "seed.py"), path, ...args.map(String)], { encoding: "utf8" });
@@ -27,6 +42,12 @@ export function store(what) {
   windlass("migrate", "--store", `sqlite:${path}`);
   if (what) seed(path, what);
   return path;
+}
+
+/** A scaler that is alive in a store, with the shipped Q-table. */
+export function scaler(path) {
+  windlass("scaler", "import", join(here, "../../../scaler/data/elastic.txt"), "--store", `sqlite:${path}`);
+  seed(path, "scaler");
 }
 
 /** Commits new windows while the test goes on; each resolves into [unix ms, total]. */
@@ -47,6 +68,35 @@ export function freePort() {
       server.close(() => resolve(port));
     });
   });
+}
+
+/** A dispatcher that says what no run here makes it say: pool and Jobs, three of them in each ten seconds. */
+export async function placingDispatcher(t, { paused = null } = {}) {
+  const began = Date.now();
+  const server = createHttp((request, response) => {
+    const second = Math.floor((Date.now() - began) / 1000);
+    const [warm, overflow, asked] = [14 * second, 2 * second, Math.floor(second / 3)];
+    const run = (back) => {
+      const n = warm + overflow + asked - back;
+      const job = n % 4 === 1;
+      const phases = job ? { created: 14 + (n % 9), scheduled: 31 + (n % 17), started: 610 + ((n * 37) % 240), pulled: 9 + (n % 5), answered: 4 + (n % 3) } : { created: null, scheduled: null, started: null, pulled: null, answered: 1 + (n % 3) };
+      return { window_start: Math.floor(Date.now() / 1000) * 1000 - 1000 * Math.floor(back / 2), rows: 4_000 + ((n * 131) % 900), place: job ? "job" : "pool", reason: !job ? "warm" : n % 8 === 1 ? "asked" : "overflow", waited_ms: job ? 500 + (n % 40) : n % 3, phases_ms: phases };
+    };
+    const size = 4 + (second % 5);
+    const status = {
+      shards: { 0: { role: "owner", queue_ready: 1_200 + ((second * 311) % 900), queue_unacked: 640, figures: { windows_open: 2 } } },
+      invocations: { waiting: second % 4, in_flight: 3, busy: 3, idle: size - 3, handed_out: warm, answered: warm, failed: 0 },
+      placement: { mode: "auto", live_jobs: second % 3, waiting: second % 4, creating_paused: paused, ran: { warm, overflow, asked }, recent: Array.from({ length: 20 }, (_, back) => run(back)) },
+      workload: { workers_ready: size },
+      window_latency: { p50_ms: 21 + (second % 5), p99_ms: 66 + (second % 13) },
+      invocation_latency: { p50_ms: 2, p99_ms: 9 + (second % 3) },
+    };
+    response.setHeader("content-type", "application/json");
+    response.end(JSON.stringify(status));
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => server.close());
+  return `http://127.0.0.1:${server.address().port}`;
 }
 
 /** Ends a process and waits for it. */
@@ -102,38 +152,3 @@ export async function open(browser, url, { size = [1920, 1080], query = {}, quie
 }
 
 export const shownTotal = (page) => page.locator("#odometer").getAttribute("data-value");
-
-const services = (...args) => [join(here, "../../../tests/services"), args];
-
-/** A database of its own on the test servers, and a stream; null where there are no servers. */
-export function servers(t) {
-  const { WINDLASS_TEST_AMQP: broker, WINDLASS_TEST_MARIADB: primary, WINDLASS_TEST_MARIADB_REPLICA: replica } = process.env;
-  if (!broker || !primary || !replica) {
-    if (process.env.WINDLASS_TEST_REQUIRED === "1") throw new Error("WINDLASS_TEST_AMQP, _MARIADB and _MARIADB_REPLICA must be set");
-    t.skip("no servers: eval \"$(tests/services env)\"");
-    return null;
-  }
-  const name = `board_${process.pid}`;
-  const database = `windlass_${name}`;
-  const sql = (...args) => execFileSync(...services("sql", "mariadb", ...args), { encoding: "utf8" });
-  sql("-e", `CREATE DATABASE ${database}`);
-  t.after(() => sql("-e", `DROP DATABASE ${database}`));
-  const config = join(mkdtempSync(join(tmpdir(), "windlass-board-")), "windlass.toml");
-  writeFileSync(config, `[stream]\nname = "${name}"\n`);
-  const at = (url) => url.replace(/[^/]*$/, database);
-  return { broker, config, database, primary: at(primary), replica: at(replica) };
-}
-
-/** When the primary first held each number of commits, unix ms, as its own clock has it. */
-export function commitClock(database) {
-  const [program, args] = services("sql", "mariadb", "-N", "-B", "--unbuffered", database);
-  const child = spawn(program, args, { stdio: ["pipe", "pipe", "inherit"] });
-  const first = new Map();
-  createInterface(child.stdout).on("line", (line) => {
-    const [at, commits] = line.split("\t").map(Number);
-    if (commits && !first.has(commits)) first.set(commits, at);
-  });
-  const ask = "SELECT ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000), COALESCE(SUM(commit_no), 0) FROM shards;\n";
-  const timer = setInterval(() => child.stdin.write(ask), 20);
-  return { first, stop: () => (clearInterval(timer), end(child)) };
-}

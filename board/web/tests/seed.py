@@ -4,6 +4,8 @@ seed.py FILE CASE        none | one | all | huge | hostile
 seed.py FILE commits N   N commits of a new window each, a line of `unix-ms total` after each
 seed.py FILE bulk N      N rows of 34 provinces, by second
 seed.py FILE revise      a late order in the last window: +0.01
+seed.py FILE scaler      a scaler that is alive, in a store that has its tables: its state, a choice
+seed.py FILE silent      the same scaler, not heard of for an hour
 """
 import sqlite3, sys, time
 
@@ -83,6 +85,18 @@ elif case == "revise":
     db.execute("UPDATE totals SET gmv_lo=gmv_lo+1 WHERE item_key='Zhejiang'")
     db.execute("UPDATE shards SET commit_no=commit_no+1")
     db.execute("COMMIT")
+elif case == "scaler":
+    run = text(now - 600_000)
+    values = ",".join(f"κ×{share}={q}" for share, q in [("1.00", -0.4034), ("0.85", -0.3879), ("0.70", -0.3566), ("0.57", -0.3489), ("0.46", -0.3652)])
+    of = ("orders", "gmv")
+    db.execute("INSERT INTO scaler_state VALUES (?,?,?,?,'host-7','local workers','elastic',3,'mode: elastic',NULL,NULL,0,4,?)",
+               (*of, text(int(time.time() * 1000) + 3_600_000), run, "4 → 6: chooses κ×0.57 at 6120 tuples/s, a demand of 5.2 and 0.04 s of backlog"))
+    db.execute("INSERT INTO scaler_decisions VALUES (?,?,?,?,1,3,'elastic',4,6,'agent','4 → 6',17,'1,1,1',?,'κ×0.57',0,'max',NULL,NULL,'null','')",
+               (*of, text(now - 5_000), run, values))
+    db.execute("INSERT INTO scaler_decisions VALUES (?,?,?,?,2,3,'elastic',4,7,'guard','4 → 7',NULL,NULL,NULL,NULL,NULL,'every-second',NULL,NULL,'null','')",
+               (*of, text(now - 1_000), run))
+elif case == "silent":
+    db.execute("UPDATE scaler_state SET at=?", (text(now - 3_600_000),))
 elif case == "bulk":
     rows = int(sys.argv[3])
     seconds = rows // len(PROVINCES)

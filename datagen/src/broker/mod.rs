@@ -7,15 +7,18 @@
 mod topology;
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::AMQPUri;
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ErrorKind,
     PublisherConfirm,
 };
 use url::Url;
+use windlass_functions::trust;
 
 use crate::message::Message;
 
@@ -43,6 +46,8 @@ pub enum BrokerError {
 #[derive(Clone)]
 pub struct Target {
     uri: AMQPUri,
+    /// Trusted besides the system's authorities, PEM.
+    authority: Option<String>,
     stream: String,
     shards: u32,
 }
@@ -67,7 +72,8 @@ impl fmt::Debug for Target {
 
 impl Target {
     /// The stream `stream` of `shards` shards on the server at `url`
-    /// (`amqp://USER:PASSWORD@HOST:5672/VHOST` or `amqps://…`; the default vhost is `/`).
+    /// (`amqp://USER:PASSWORD@HOST:5672/VHOST` or `amqps://…`; the default vhost is `/`). The query may
+    /// name a private authority's certificates: `?cacertfile=/etc/ssl/ca.crt`.
     ///
     /// # Errors
     /// [`BrokerError::Refused`] if the URL is none of these, or there are no shards.
@@ -91,6 +97,11 @@ impl Target {
             uri.vhost = "/".into();
         }
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        let file = parsed.query_pairs().find(|(name, _)| name == "cacertfile");
+        let authority = file.map(|(_, path)| trust::authority(Path::new(&*path)));
+        let authority = authority
+            .transpose()
+            .map_err(|error| bad(&format!("names a bad file ({error})")))?;
         if shards == 0 {
             return Err(BrokerError::Refused(
                 "expected at least 1 shard, got 0".into(),
@@ -98,6 +109,7 @@ impl Target {
         }
         Ok(Self {
             uri,
+            authority,
             stream: stream.to_owned(),
             shards,
         })
@@ -121,11 +133,17 @@ impl Target {
     /// # Errors
     /// As [`Target::open`].
     pub async fn reopen(&self) -> Result<Publisher, BrokerError> {
-        // TLS needs one process-wide provider; if somebody installed one before us, theirs stays.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        trust::use_ring();
         let properties =
             ConnectionProperties::default().with_connection_name("windlass datagen".into());
-        let connecting = Connection::connect_uri(self.uri.clone(), properties);
+        let tls = OwnedTLSConfig {
+            cert_chain: self.authority.clone(),
+            ..OwnedTLSConfig::default()
+        };
+        let connecting = async {
+            let runtime = lapin::runtime::default_runtime()?;
+            Connection::connect_uri_with_config(self.uri.clone(), properties, tls, runtime).await
+        };
         let connection = within(connecting)
             .await
             .map_err(|fault| self.explain(&fault))?;
@@ -154,9 +172,12 @@ impl Target {
                 "the broker at {self} does not let user {user:?} into vhost {vhost:?} ({reason}); \
                  create it, grant permissions, or correct the end of the URL"
             )),
-            _ => BrokerError::Lost(format!(
-                "cannot reach the broker at {self}: {reason}; check that it runs and the URL"
-            )),
+            _ => {
+                let meaning = trust::explain(reason).unwrap_or("check that it runs and the URL");
+                BrokerError::Lost(format!(
+                    "cannot reach the broker at {self}: {reason}; {meaning}"
+                ))
+            }
         }
     }
 }

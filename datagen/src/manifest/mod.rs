@@ -207,16 +207,53 @@ impl Manifest {
                 path.display()
             )
         })?;
-        let manifest: Self = serde_json::from_slice(&text)
-            .with_context(|| format!("{} is not a manifest of a run", path.display()))?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    fn parse(text: &[u8], whose: &str) -> anyhow::Result<Self> {
+        let manifest: Self = serde_json::from_slice(text)
+            .with_context(|| format!("{whose} is not a manifest of a run"))?;
         anyhow::ensure!(
             manifest.version == VERSION,
-            "expected a manifest of version {VERSION}, {} has version {}; check it with the build \
-             that wrote it",
-            path.display(),
+            "expected a manifest of version {VERSION}, {whose} has version {}; check it with the \
+             build that wrote it",
             manifest.version
         );
         Ok(manifest)
+    }
+
+    /// The manifest as bytes to keep in a database: the file's JSON, compressed with Zstandard.
+    ///
+    /// # Errors
+    /// If memory runs out.
+    pub fn pack(&self) -> anyhow::Result<Vec<u8>> {
+        let text = serde_json::to_vec(self)?;
+        zstd::encode_all(&*text, zstd::DEFAULT_COMPRESSION_LEVEL)
+            .context("cannot compress the manifest")
+    }
+
+    /// Reads what [`Manifest::pack`] wrote; `whose` names it in messages.
+    ///
+    /// # Errors
+    /// If it is damaged or of another version.
+    pub fn unpack(bytes: &[u8], whose: &str) -> anyhow::Result<Self> {
+        let text = zstd::decode_all(bytes)
+            .with_context(|| format!("the manifest of {whose} is damaged: restore the database"))?;
+        Self::parse(&text, whose)
+    }
+
+    /// Starts of the first and the last window, ms UTC; `None` if nothing was published.
+    pub fn span(&self) -> Option<(i64, i64)> {
+        let (first, last) = (self.windows.first()?, self.windows.last()?);
+        Some((first.start_ms, last.start_ms))
+    }
+
+    /// The same without the windows that start outside `starts`, in ms UTC. Sources stay whole:
+    /// their tuples are counted for all windows together.
+    #[must_use]
+    pub fn within(mut self, starts: std::ops::RangeInclusive<i64>) -> Self {
+        self.windows.retain(|row| starts.contains(&row.start_ms));
+        self
     }
 
     /// Writes the manifest so that `path` holds either all of it or what it held before.

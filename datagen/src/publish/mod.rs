@@ -12,8 +12,9 @@ use tokio::task::JoinHandle;
 use crate::broker::{BrokerError, Target};
 use crate::manifest::{Manifest, Origin, Recorder, Run};
 use crate::message::{Message, Messages};
+use crate::workload::Order;
 use courier::Courier;
-pub use pacer::{InvalidSpeed, Pacer, Speed};
+pub use pacer::{InvalidSpeed, Pace, Pacer, Speed};
 
 /// Messages made ahead go to the publisher in parcels of up to so many messages or bytes; four
 /// parcels wait at most.
@@ -67,14 +68,14 @@ pub async fn publish(
     target: &Target,
     messages: Messages,
     window_ms: i64,
-    speed: Speed,
+    pace: impl Into<Pace>,
     origin: Origin,
     report: impl FnMut(&Progress),
     stop: impl Future<Output = ()>,
 ) -> Result<Published, BrokerError> {
     let mut courier = Courier::open(target.clone(), Recorder::new(window_ms)).await?;
     let (parcels, maker) = make_ahead(messages);
-    let ended = run(&mut courier, parcels, speed, report, stop).await;
+    let ended = run(&mut courier, parcels, pace.into(), report, stop).await;
     // The maker ends when its messages do, or as soon as nobody takes its parcels.
     let messages = match maker.await {
         Ok(messages) => messages,
@@ -147,11 +148,11 @@ fn make_ahead(mut messages: Messages) -> (mpsc::Receiver<Parcel>, JoinHandle<Mes
 async fn run(
     courier: &mut Courier,
     mut parcels: mpsc::Receiver<Parcel>,
-    speed: Speed,
+    pace: Pace,
     mut report: impl FnMut(&Progress),
     stop: impl Future<Output = ()>,
 ) -> Result<End, BrokerError> {
-    let pacer = Pacer::start(speed);
+    let pacer = Pacer::start(pace);
     let stop = stop.shared();
     // Stopping between messages leaves none half sent. One that waits for a lost broker is given
     // up after a while.
@@ -173,7 +174,15 @@ async fn run(
                 Ok(parcel) => parcel,
                 Err(error) => return Ok(End::Unreadable(error)),
             };
-            for message in parcel {
+            for mut message in parcel {
+                if pace.is_past(message.due_ns) {
+                    // What was meant for a time when nobody sent: others may be far ahead of it.
+                    let late = message.orders.iter().map(|order| Order {
+                        late: true,
+                        ..*order
+                    });
+                    message.orders = late.collect();
+                }
                 tokio::select! {
                     biased;
                     () = stop.clone() => return Ok(End::Stopped),

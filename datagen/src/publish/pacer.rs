@@ -44,6 +44,35 @@ impl fmt::Display for Speed {
     }
 }
 
+/// How a schedule is played.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// How fast.
+    pub speed: Speed,
+    /// For how long it has been played already, by a process that died: what was due in that time
+    /// is sent at once, and may come too late.
+    pub passed: Duration,
+}
+
+impl From<Speed> for Pace {
+    fn from(speed: Speed) -> Self {
+        Self {
+            speed,
+            passed: Duration::ZERO,
+        }
+    }
+}
+
+impl Pace {
+    /// Whether what is due `due_ns` nanoseconds after the start was due before this process began.
+    pub(super) fn is_past(&self, due_ns: u64) -> bool {
+        match self.speed {
+            Speed::Max => !self.passed.is_zero(),
+            Speed::Times(times) => (due_ns as f64) < self.passed.as_nanos() as f64 * times,
+        }
+    }
+}
+
 /// Holds messages back until they are due.
 ///
 /// A publisher that was held up catches up as fast as it can: the schedule is what producers did,
@@ -51,15 +80,15 @@ impl fmt::Display for Speed {
 #[derive(Clone, Copy, Debug)]
 pub struct Pacer {
     started: Instant,
-    speed: Speed,
+    pace: Pace,
 }
 
 impl Pacer {
     /// Starts the schedule now.
-    pub fn start(speed: Speed) -> Self {
+    pub fn start(pace: impl Into<Pace>) -> Self {
         Self {
             started: Instant::now(),
-            speed,
+            pace: pace.into(),
         }
     }
 
@@ -79,11 +108,12 @@ impl Pacer {
     }
 
     fn instant(&self, due_ns: u64) -> Option<Instant> {
-        match self.speed {
+        match self.pace.speed {
             Speed::Max => None,
             Speed::Times(times) => {
                 let after = Duration::try_from_secs_f64(due_ns as f64 / 1e9 / times).ok()?;
-                self.started.checked_add(after)
+                let left = after.saturating_sub(self.pace.passed);
+                self.started.checked_add(left)
             }
         }
     }
@@ -112,5 +142,21 @@ mod tests {
         pacer.wait(10_000_000_000).await;
         assert_eq!(before.elapsed(), Duration::from_secs(2));
         assert_eq!(pacer.behind_ms(10_000_000_000), 1_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_schedule_taken_up_again_is_at_once_where_it_would_be() {
+        let pace = Pace {
+            speed: Speed::Times(1.0),
+            passed: Duration::from_secs(60),
+        };
+        assert!(pace.is_past(59_999_999_999));
+        assert!(!pace.is_past(60_000_000_000));
+        let pacer = Pacer::start(pace);
+        let before = Instant::now();
+        pacer.wait(59_000_000_000).await;
+        assert_eq!(before.elapsed(), Duration::ZERO);
+        pacer.wait(62_000_000_000).await;
+        assert_eq!(before.elapsed(), Duration::from_secs(2));
     }
 }

@@ -102,6 +102,22 @@ fn small() -> (Manifest, Database) {
 }
 
 #[test]
+fn a_manifest_is_kept_packed_and_cut_to_some_windows() {
+    let (manifest, _) = small();
+    let packed = manifest.pack().unwrap();
+    assert!(packed.len() < serde_json::to_vec(&manifest).unwrap().len() / 2);
+    assert_eq!(Manifest::unpack(&packed, "run a").unwrap(), manifest);
+    let damaged = Manifest::unpack(&packed[..packed.len() / 2], "run a").unwrap_err();
+    assert!(format!("{damaged:#}").contains("run a"), "{damaged:#}");
+    let (first, last) = manifest.span().unwrap();
+    assert!(first < last);
+    let cut = manifest.clone().within(first + 1..=last);
+    assert!(cut.windows.len() < manifest.windows.len());
+    assert_eq!(cut.sources, manifest.sources);
+    assert_eq!(manifest.clone().within(first..=last), manifest);
+}
+
+#[test]
 fn a_manifest_is_a_recount_of_the_distinct_tuples_whatever_was_sent_twice() {
     let manifest = record(late_options(), 0.05);
     let orders = plain(feed(late_options()));

@@ -3,10 +3,13 @@
 //!
 //! | call | answers |
 //! |---|---|
-//! | `GET /v1/invocations/next?wait=30s` | 200 with a batch, 204 nothing yet, 410 drain and exit |
+//! | `GET /v1/invocations/next?wait=30s` | 200 with a batch, 204 nothing yet or parked, 410 drain and exit |
 //! | `GET /v1/invocations/{id}` | 200 with that batch, 410 if it was settled or taken |
 //! | `POST /v1/invocations/{id}/response` | 200, 400 not the partials of this batch, 409 another attempt won |
 //! | `POST /v1/invocations/{id}/error` | 202; retried, then bisected |
+//! | `POST /v1/workers/{name}/leave` | 202; the worker is given nothing more, its `next` answers 410 |
+//! | `POST /v1/workers/keep` `{"size": 4}` | 202; for 5 s so many workers stay at work, idle ones above it are parked |
+//! | `POST /v1/pool` `{"size": 4}` | 202; the local pool's new size; 409 if there is no such pool |
 //! | `GET /v1/status` | JSON ([`crate::status::Status`]) |
 //! | `GET /metrics`, `/healthz`, `/readyz` | Prometheus text; probes, which need no token |
 
@@ -18,19 +21,25 @@ use std::sync::Arc;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 
 use crate::clock::Clock;
 use crate::invoker::Invoker;
 use crate::metrics::Metrics;
+use crate::pool::{LARGEST, Pool};
 use crate::status::{Board, Status};
+use crate::workload::Workload;
 
 /// Largest answer of a worker: 10,000 keys with room to spare.
 const RESPONSE_BYTES: usize = 16 << 20;
+
+/// May carry the token in place of `authorization`.
+pub const TOKEN_HEADER: &str = "windlass-token";
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -45,6 +54,8 @@ pub struct Api {
     pub clock: Clock,
     /// If set, every call but the probes must carry it as a bearer token.
     pub token: Option<String>,
+    /// The local workers, if there is such a pool.
+    pub pool: Option<Arc<Pool>>,
     /// Name of the function that workers run, for the `windlass-function` header.
     pub function: String,
 }
@@ -55,6 +66,7 @@ impl Api {
         Status {
             shards: self.board.shards(),
             invocations: self.invoker.load(),
+            placement: self.invoker.placement(),
             halted: self.invoker.halted(),
             tuples_counted: self.metrics.settled_as("counted"),
             tuples_settled: ["counted", "late", "quarantined"]
@@ -63,16 +75,38 @@ impl Api {
                 .sum(),
             window_latency: self.metrics.window_latency(),
             invocation_latency: self.metrics.invocation_latency(),
+            workload: self.workload(),
+            pool: self.pool.as_ref().map(|pool| pool.state()),
         }
+    }
+
+    /// What the scaler reads.
+    pub fn workload(&self) -> Workload {
+        let (workers_ready, done, waiting) = self.invoker.work();
+        let mut workload = Workload {
+            waiting_tuples: waiting as f64,
+            workers_ready,
+            busy_ms_total: done.busy_ms,
+            ready_ms_total: done.ready_ms,
+            job_ms_total: done.job_ms,
+            answered_tuples_total: done.answered_tuples,
+            answered_ms_total: done.answered_ms,
+            answered_batches_total: done.answered_batches,
+            committed_windows: self.metrics.windows_by_latency(),
+            ..Workload::default()
+        };
+        self.board.add_to(&mut workload, self.clock.now().mono_ms);
+        workload
     }
 }
 
-/// Serves until `stop` resolves and open calls have ended.
+/// Serves, with `tls` over HTTPS, until `stop` resolves and open calls have ended.
 ///
 /// # Errors
 /// If the listener fails.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
     api: Arc<Api>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
@@ -81,6 +115,9 @@ pub async fn serve(
         .route("/v1/invocations/{id}", get(worker::take))
         .route("/v1/invocations/{id}/response", post(worker::respond))
         .route("/v1/invocations/{id}/error", post(worker::fail))
+        .route("/v1/workers/{name}/leave", post(worker::leave))
+        .route("/v1/workers/keep", post(worker::keep))
+        .route("/v1/pool", post(resize))
         .route("/v1/status", get(status))
         .route("/metrics", get(metrics))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), authorize));
@@ -89,11 +126,7 @@ pub async fn serve(
         .route("/readyz", get(ready))
         .layer(DefaultBodyLimit::max(RESPONSE_BYTES))
         .with_state(Arc::clone(&api));
-    let numbered = listener::Numbered {
-        listener,
-        invoker: Arc::clone(&api.invoker),
-        last: 0,
-    };
+    let numbered = listener::Numbered::new(listener, Arc::clone(&api.invoker), tls);
     let service = router.into_make_service_with_connect_info::<listener::Connection>();
     axum::serve(numbered, service)
         .with_graceful_shutdown(stop)
@@ -105,17 +138,20 @@ async fn authorize(State(api): State<Arc<Api>>, request: Request, next: Next) ->
     let Some(token) = &api.token else {
         return next.run(request).await;
     };
-    let given = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "));
-    if given.is_some_and(|given| same(given.as_bytes(), token.as_bytes())) {
+    if shown(request.headers()).is_some_and(|shown| same(shown.as_bytes(), token.as_bytes())) {
         return next.run(request).await;
     }
     let problem = "expected the dispatcher's token in `authorization: Bearer …` \
                    (WINDLASS_TOKEN for windlass's own workers)\n";
     (StatusCode::UNAUTHORIZED, problem).into_response()
+}
+
+/// The token that a request carries.
+fn shown(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(header::AUTHORIZATION);
+    let bearer = bearer.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    // A proxy on the way, such as an API server's, keeps `authorization` for itself.
+    bearer.or_else(|| headers.get(TOKEN_HEADER)?.to_str().ok())
 }
 
 /// Compares without telling by its duration where two tokens differ.
@@ -127,7 +163,30 @@ async fn status(State(api): State<Arc<Api>>) -> impl IntoResponse {
     axum::Json(api.status())
 }
 
+/// The size that is asked for.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Resize {
+    size: u32,
+}
+
+async fn resize(State(api): State<Arc<Api>>, axum::Json(wanted): axum::Json<Resize>) -> Response {
+    let Some(pool) = &api.pool else {
+        let problem = "this dispatcher has no local workers to start or stop: run it with \
+                       --workers N or --workers auto, or scale where its workers run\n";
+        return (StatusCode::CONFLICT, problem).into_response();
+    };
+    if !(1..=LARGEST).contains(&wanted.size) {
+        let problem = format!("expected a size of 1 to {LARGEST}, got {}\n", wanted.size);
+        return (StatusCode::BAD_REQUEST, problem).into_response();
+    }
+    pool.resize(wanted.size);
+    (StatusCode::ACCEPTED, axum::Json(pool.state())).into_response()
+}
+
 async fn metrics(State(api): State<Arc<Api>>) -> impl IntoResponse {
+    let live = api.invoker.placement().live_jobs;
+    api.metrics.jobs_live.set(live as i64);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], api.metrics.text())
 }

@@ -1,4 +1,4 @@
-//! The four calls a worker makes.
+//! The calls that workers make, and the one about who of them is parked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use super::Api;
 use super::listener::Connection;
 use crate::invocations::{AttemptId, Handout, Next, Worker};
 use crate::invoker::Response as Taken;
+use crate::roster::parking::Parking;
 
 /// Longest wait of one call; a worker calls again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -41,9 +42,14 @@ pub(super) async fn next(
         }
     };
     let (worker, promised) = worker(&headers, connection);
-    match api.invoker.next(&worker, promised, wait).await {
+    let parking = parking(&headers);
+    match api.invoker.next(&worker, promised, parking, wait).await {
         Next::Run(handout) => batch(&api, &handout),
         Next::Nothing(_) => StatusCode::NO_CONTENT.into_response(),
+        Next::Parked => {
+            let parked = [(header::PARKING, header::PARKING_PARKED)];
+            (StatusCode::NO_CONTENT, parked).into_response()
+        }
         Next::Drain => (StatusCode::GONE, "the dispatcher drains: exit\n").into_response(),
     }
 }
@@ -59,7 +65,11 @@ pub(super) async fn take(
         Err(bad) => return (StatusCode::BAD_REQUEST, format!("{bad}\n")).into_response(),
     };
     let (worker, promised) = worker(&headers, connection);
-    match api.invoker.take(id, &worker, promised) {
+    let age = headers.get(header::WORKER_AGE).and_then(|age| {
+        let ms = age.to_str().ok()?.parse().ok()?;
+        Some(Duration::from_millis(ms))
+    });
+    match api.invoker.take(id, &worker, promised, age) {
         Some(handout) => batch(&api, &handout),
         None => (StatusCode::GONE, "settled, or taken by another worker\n").into_response(),
     }
@@ -109,6 +119,35 @@ pub(super) async fn fail(
             StatusCode::ACCEPTED.into_response()
         }
         Err(bad) => (StatusCode::BAD_REQUEST, format!("{bad}\n")).into_response(),
+    }
+}
+
+pub(super) async fn leave(State(api): State<Arc<Api>>, Path(name): Path<String>) -> StatusCode {
+    api.invoker.dismiss_one(&name);
+    StatusCode::ACCEPTED
+}
+
+/// How many workers are to stay at work.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Keep {
+    size: u32,
+}
+
+pub(super) async fn keep(State(api): State<Arc<Api>>, Json(keep): Json<Keep>) -> Response {
+    if keep.size == 0 {
+        let problem = "expected a size of 1 or more: somebody has to work\n";
+        return (StatusCode::BAD_REQUEST, problem).into_response();
+    }
+    (StatusCode::ACCEPTED, Json(api.invoker.keep(keep.size))).into_response()
+}
+
+fn parking(headers: &HeaderMap) -> Parking {
+    let said = headers.get(header::PARKING);
+    match said.and_then(|value| value.to_str().ok()) {
+        Some(header::PARKING_PARKED) => Parking::Parked,
+        Some(header::PARKING_ACTIVE) => Parking::Active,
+        _ => Parking::Unable,
     }
 }
 

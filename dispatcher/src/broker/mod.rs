@@ -142,6 +142,19 @@ impl Broker {
         }
     }
 
+    /// Removes the quarantined messages that were put there before `before`, seconds since 1970, and
+    /// says how many that were. Those that do not say when they came stay.
+    ///
+    /// # Errors
+    /// If the broker fails; what was removed until then stays removed.
+    pub async fn expire_quarantine(&self, before: i64) -> Result<u64, BrokerError> {
+        match self {
+            Self::Amqp(amqp) => amqp.expire_quarantine(before).await,
+            // It ends with its process, which ends before anything is old.
+            Self::Memory(_) => Ok(0),
+        }
+    }
+
     /// Publishes one message to the stream and returns when the broker has it. For the in-process
     /// demo and for tests; waits while the in-process broker holds its bound of bytes.
     ///

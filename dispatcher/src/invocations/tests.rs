@@ -1,7 +1,7 @@
 use super::*;
 use windlass_functions::tuple::{Dictionaries, Tuples};
 
-const ID: ChunkId = ChunkId {
+pub(super) const ID: ChunkId = ChunkId {
     shard: 0,
     epoch: 1,
     slice: 2,
@@ -9,7 +9,7 @@ const ID: ChunkId = ChunkId {
     chunk: 0,
 };
 
-fn work(id: ChunkId, rows: usize) -> Work {
+pub(super) fn work(id: ChunkId, rows: usize) -> Work {
     let mut dictionaries = Dictionaries::default();
     dictionaries.sources.intern("a");
     dictionaries.keys.intern("k");
@@ -27,21 +27,21 @@ fn work(id: ChunkId, rows: usize) -> Work {
     }
 }
 
-fn worker(name: &str) -> Worker {
+pub(super) fn worker(name: &str) -> Worker {
     Worker {
         name: name.into(),
         version: "1".into(),
     }
 }
 
-fn run(invocations: &mut Invocations, worker: &Worker, now: u64) -> Option<Handout> {
+pub(super) fn run(invocations: &mut Invocations, worker: &Worker, now: u64) -> Option<Handout> {
     match invocations.next(worker, 0, now) {
         Next::Run(handout) => Some(*handout),
         _ => None,
     }
 }
 
-fn sum(handout: &Handout) -> Partials {
+pub(super) fn sum(handout: &Handout) -> Partials {
     let mut partial = Partial::EMPTY;
     for &amount in &handout.work.tuples.amount[handout.work.rows.clone()] {
         partial.add(amount);
@@ -56,8 +56,8 @@ fn serve(invocations: &mut Invocations, poison: &[usize]) -> Vec<Answer> {
         now += 1;
         if poison.iter().any(|row| handout.work.rows.contains(row)) {
             answers.extend(invocations.fail(handout.id, "bad".into(), now));
-        } else if let Taken::Won(answer) = invocations.respond(handout.id, sum(&handout), now) {
-            answers.extend(answer);
+        } else if let Taken::Won(won) = invocations.respond(handout.id, sum(&handout), now) {
+            answers.extend(won.answer);
         }
     }
     answers
@@ -81,12 +81,16 @@ fn an_attempt_id_survives_text() {
 #[test]
 fn the_first_valid_answer_wins_and_the_second_is_a_conflict() {
     let mut invocations = Invocations::new(Limits::default());
-    invocations.submit(work(ID, 10));
+    invocations.submit(work(ID, 10), 0);
     let first = run(&mut invocations, &worker("a"), 0).unwrap();
     assert!(invocations.expire(30_000).is_empty());
     let second = run(&mut invocations, &worker("b"), 30_001).unwrap();
     let won = invocations.respond(first.id, sum(&first), 30_002);
-    assert!(matches!(won, Taken::Won(Some(_))), "given up, yet first");
+    let Taken::Won(won) = won else {
+        panic!("given up, yet first");
+    };
+    assert!(won.answer.is_some());
+    assert_eq!(won.ran.unwrap().attempt, 1);
     let late = invocations.respond(second.id, sum(&second), 30_003);
     assert!(matches!(late, Taken::Conflict));
 }
@@ -94,7 +98,7 @@ fn the_first_valid_answer_wins_and_the_second_is_a_conflict() {
 #[test]
 fn an_answer_that_does_not_add_up_is_refused_and_the_batch_comes_again() {
     let mut invocations = Invocations::new(Limits::default());
-    invocations.submit(work(ID, 10));
+    invocations.submit(work(ID, 10), 0);
     let handout = run(&mut invocations, &worker("a"), 0).unwrap();
     let wrong = vec![("k".into(), Partial::of(1))];
     let refused = invocations.respond(handout.id, wrong, 1);
@@ -105,7 +109,7 @@ fn an_answer_that_does_not_add_up_is_refused_and_the_batch_comes_again() {
 #[test]
 fn a_dead_workers_batch_goes_to_another() {
     let mut invocations = Invocations::new(Limits::default());
-    invocations.submit(work(ID, 10));
+    invocations.submit(work(ID, 10), 0);
     run(&mut invocations, &worker("a"), 0).unwrap();
     assert!(run(&mut invocations, &worker("b"), 1).is_none());
     invocations.lost(&Gone::Worker("a".into()), 2);
@@ -116,7 +120,7 @@ fn a_dead_workers_batch_goes_to_another() {
 fn bisection_leaves_the_poisoned_tuples_alone_and_counts_their_neighbours() {
     for poison in [vec![0], vec![617], vec![999], vec![3, 4, 700]] {
         let mut invocations = Invocations::new(Limits::default());
-        invocations.submit(work(ID, 1_000));
+        invocations.submit(work(ID, 1_000), 0);
         let answers = serve(&mut invocations, &poison);
         assert_eq!(answers.len(), 1);
         let mut rows: Vec<usize> = answers[0].poisoned.iter().map(|(row, _)| *row).collect();
@@ -130,7 +134,7 @@ fn bisection_leaves_the_poisoned_tuples_alone_and_counts_their_neighbours() {
 #[test]
 fn when_every_batch_fails_the_workers_are_at_fault_and_nothing_is_lost() {
     let mut invocations = Invocations::new(Limits::default());
-    invocations.submit(work(ID, 8));
+    invocations.submit(work(ID, 8), 0);
     let all: Vec<usize> = (0..8).collect();
     assert!(serve(&mut invocations, &all).is_empty());
     assert!(invocations.halted().unwrap().contains("bad"));
@@ -150,9 +154,9 @@ fn when_every_batch_fails_the_workers_are_at_fault_and_nothing_is_lost() {
 #[test]
 fn retired_chunks_are_conflicts() {
     let mut invocations = Invocations::new(Limits::default());
-    invocations.submit(work(ID, 10));
+    invocations.submit(work(ID, 10), 0);
     let handout = run(&mut invocations, &worker("a"), 0).unwrap();
-    invocations.retire(0);
+    invocations.retire(0, 0);
     let late = invocations.respond(handout.id, sum(&handout), 1);
     assert!(matches!(late, Taken::Conflict));
 }

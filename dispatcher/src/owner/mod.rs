@@ -89,6 +89,7 @@ pub async fn own(number: u32, deps: Deps, mut stop: watch::Receiver<bool>) {
         deps.board.update(number, |shard| {
             // These were the figures of a session that is over.
             shard.figures = None;
+            shard.arrivals.reopened();
             shard.queue_ready = 0;
             shard.queue_unacked = 0;
         });

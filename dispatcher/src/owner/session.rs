@@ -15,6 +15,7 @@ use crate::metrics::ShardLabel;
 use crate::plan::Reached;
 use crate::shard::{Action, Answer, Shard};
 use crate::store::Gate;
+use crate::workload::Level;
 
 /// How often the queue is asked whether it is empty.
 const DEPTH_TICK: Duration = Duration::from_millis(200);
@@ -234,6 +235,11 @@ impl<'a> Session<'a> {
         self.deps.board.update(self.number, |shard| {
             shard.queue_ready = ready;
             shard.queue_unacked = unacked;
+            shard.arrivals.look(&Level {
+                deliveries: figures.deliveries_taken,
+                rows: figures.rows_taken,
+                ready: ready.into(),
+            });
             shard.figures = Some(figures);
         });
         Ok(())

@@ -10,7 +10,7 @@ use windlass_functions::window;
 
 use super::slice::{Cut, SharedBatch, Slice};
 use super::{Action, Answer, ChunkId, Shard, Work};
-use crate::plan::{CommitPlan, OutcomeKind, RowDelta, SourceDelta, Tallies};
+use crate::plan::{CommitPlan, Logged, OutcomeKind, RowDelta, SourceDelta, Tallies};
 
 /// Most emptied batches kept: what slices in flight give back while the open one fills.
 const SPARE: usize = 8;
@@ -93,6 +93,7 @@ impl Shard {
             unanswered: 0,
             unconfirmed: usize::from(!slice.quarantine.is_empty()),
             partials: Default::default(),
+            log: Vec::new(),
         };
         for (start, tuples) in std::mem::take(&mut slice.windows) {
             let window_end = window::end_of(start, self.stream.window_ms);
@@ -181,6 +182,12 @@ impl Shard {
             _ => return,
         }
         cut.unanswered -= 1;
+        cut.log.extend(answer.ran.into_iter().map(|ran| Logged {
+            slice: id.slice,
+            window: id.window,
+            chunk: id.chunk,
+            ran,
+        }));
         for (key, partial) in answer.partials {
             cut.partials
                 .entry((id.window, key))
@@ -275,6 +282,7 @@ impl Shard {
                 plan.watermark = cut.watermark;
                 plan.final_before = cut.final_before;
                 plan.closed.append(&mut cut.closed);
+                plan.log.append(&mut cut.log);
                 gathered.take(cut);
             }
         }

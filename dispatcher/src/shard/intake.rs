@@ -39,6 +39,7 @@ impl Shard {
         self.hold(self.open.dictionaries.bytes() - texts);
         match decoded {
             Ok(bad) => {
+                self.taken.1 += self.scratch.len() as u64;
                 self.pending = Some(Pending {
                     delivery,
                     bad,
@@ -141,6 +142,7 @@ impl Shard {
     fn take_in(&mut self, delivery: &Delivery) {
         self.open.last_tag = Some(delivery.tag);
         self.open.deliveries += 1;
+        self.taken.0 += 1;
     }
 
     pub(super) fn hold(&mut self, bytes: usize) {

@@ -38,6 +38,7 @@ use windlass_functions::watermark::{SourceNumber, Times, Watermark};
 use windlass_functions::window::WindowStart;
 
 use crate::broker::QuarantineMessage;
+use crate::placement::Ran;
 use crate::plan::{CommitPlan, Loaded, OutcomeKind, Reached};
 use slice::Slice;
 
@@ -122,6 +123,8 @@ pub struct Answer {
     pub id: ChunkId,
     /// Partials of all its rows but the poisoned ones.
     pub partials: Partials,
+    /// Where its parts ran.
+    pub ran: Vec<Ran>,
     /// Rows (indices into `Work::tuples`) that no worker could digest, each with the last error.
     pub poisoned: Vec<(usize, String)>,
 }
@@ -230,6 +233,8 @@ pub struct Shard {
     replaying: BTreeSet<(Arc<str>, u64)>,
     last_cut_ms: u64,
     bytes: usize,
+    /// Deliveries taken in, and the tuples in them.
+    taken: (u64, u64),
     draining: bool,
     /// No earlier consumer can hold deliveries any more: an empty queue means silence.
     alone: bool,
@@ -282,6 +287,7 @@ impl Shard {
             replaying: BTreeSet::new(),
             last_cut_ms: now.mono_ms,
             bytes: 0,
+            taken: (0, 0),
             draining: false,
             alone: loaded.released,
             following: false,
@@ -416,7 +422,25 @@ impl Shard {
             slices_in_flight: self.flight.len(),
             bytes_held: self.bytes,
             sources: self.by_name.len(),
+            deliveries_taken: self.taken.0,
+            rows_taken: self.taken.1,
+            rows_held_back: self.rows_held_back(),
+            closing_ms: self.closing_ms(),
         }
+    }
+
+    /// Rows of the open slice that workers could have, were not all slices in flight taken.
+    fn rows_held_back(&self) -> usize {
+        if self.flight.len() < self.settings.slices_in_flight {
+            return 0;
+        }
+        self.open.windows.values().map(Tuples::len).sum()
+    }
+
+    fn closing_ms(&self) -> Vec<u64> {
+        let cuts = self.flight.iter().filter_map(|slice| slice.cut.as_ref());
+        let closing = cuts.flat_map(|cut| &cut.closed).chain(&self.passed);
+        closing.map(|&(_, ms)| ms).collect()
     }
 }
 
@@ -441,4 +465,13 @@ pub struct Figures {
     pub bytes_held: usize,
     /// Sources in memory.
     pub sources: usize,
+    /// Deliveries taken in since the shard was opened here.
+    pub deliveries_taken: u64,
+    /// Tuples in these, duplicates included.
+    pub rows_taken: u64,
+    /// Tuples taken in that wait for a slice in flight to end before a worker may have them.
+    pub rows_held_back: usize,
+    /// When the watermark passed the end of each window that is not committed, monotonic ms.
+    #[serde(skip)]
+    pub closing_ms: Vec<u64>,
 }

@@ -8,7 +8,7 @@ use windlass_functions::tuple::{Dictionaries, Tuples};
 use windlass_functions::window::WindowStart;
 
 use crate::broker::QuarantineMessage;
-use crate::plan::{Outcome, SourceDelta, Tallies};
+use crate::plan::{Logged, Outcome, SourceDelta, Tallies};
 
 #[derive(Debug, Default)]
 pub(super) struct Slice {
@@ -46,6 +46,8 @@ pub(super) struct Cut {
     /// Publishes to quarantine without a confirm.
     pub unconfirmed: usize,
     pub partials: BTreeMap<(WindowStart, Arc<str>), Partial>,
+    /// Where the answers came from.
+    pub log: Vec<Logged>,
 }
 
 /// One window's rows in a slice that was cut.

@@ -2,6 +2,8 @@
 //!
 //! These reads are not one snapshot. They agree with each other once the stream has drained.
 
+use std::ops::RangeInclusive;
+
 use roaring::RoaringBitmap;
 use serde::Serialize;
 use windlass_functions::stream::Stream;
@@ -9,8 +11,11 @@ use windlass_functions::stream::Stream;
 use super::conn::{Conn, DbError, READ_TIMEOUT};
 use super::pages::{Pages, amount, unit};
 use super::row::Row;
-use super::sql::{Dialect, LIMB, parse_decimal, stream_key};
+use super::sql::{Dialect, LIMB, parse_decimal, stream_key, time};
 use super::{Store, StoreError};
+
+/// Names asked for in one statement.
+const SOURCES: usize = 1000;
 
 /// What the ledger says of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -102,13 +107,49 @@ impl Store {
         Ok(audit)
     }
 
-    /// Every window's results, merged over the shards, in order of window and key.
+    /// How many tuples of `sources` are settled: counted, late or quarantined.
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn windows(&self, stream: &Stream) -> Result<Pages<WindowTotal>, StoreError> {
+    pub async fn settled<'a>(
+        &self,
+        stream: &Stream,
+        sources: impl Iterator<Item = &'a str>,
+    ) -> Result<u64, StoreError> {
+        let mut conn = self.open_migrated().await?;
+        let dialect = conn.dialect();
+        let of = stream_key(dialect, stream);
+        let names: Vec<String> = sources.map(|source| dialect.text(source)).collect();
+        let mut settled = 0;
+        for names in names.chunks(SOURCES) {
+            let sql = format!(
+                "SELECT COALESCE(SUM(counted + late + quarantined), 0) FROM ledger \
+                 WHERE {of} AND source IN ({})",
+                names.join(",")
+            );
+            let rows = conn.rows(&sql).await?;
+            settled += rows.first().map_or(Ok(0), |row| row.u64(0))?;
+        }
+        conn.close().await;
+        Ok(settled)
+    }
+
+    /// The results of the windows that start in `starts` (ms UTC), merged over the shards, in order
+    /// of window and key.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn windows(
+        &self,
+        stream: &Stream,
+        starts: RangeInclusive<i64>,
+    ) -> Result<Pages<WindowTotal>, StoreError> {
         let conn = self.open_migrated().await?;
         let dialect = conn.dialect();
+        // What lies beyond every date bounds nothing.
+        let from = time(*starts.start()).map(|from| format!(" AND window_start >= {from}"));
+        let to = time(*starts.end()).map(|to| format!(" AND window_start <= {to}"));
+        let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
         let sum = match dialect {
             Dialect::Sqlite => "SUM(gmv_hi), SUM(gmv_lo)",
             _ => "SUM(gmv), NULL",
@@ -116,7 +157,7 @@ impl Store {
         let unit = unit(stream)?;
         let select = format!(
             "SELECT window_start, item_key, SUM(orders), {sum}, MIN(min_amount), MAX(max_amount) \
-                 FROM results WHERE {}",
+                 FROM results WHERE {}{from}{to}",
             stream_key(dialect, stream)
         );
         let order = &["window_start", "item_key"];

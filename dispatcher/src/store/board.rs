@@ -5,6 +5,8 @@
 //! for longer than is allowed, is skipped, and [`ReplicaState`] says why. Nothing here writes, and
 //! nothing here asks a primary unless its URL was given as a replica's.
 
+mod scaler;
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use super::read::{GmvQuery, GmvRow, TotalRow, gmv_row, measures, total_row};
 use super::row::Row;
 use super::sql::{Dialect, stream_key, time};
 use super::{Store, StoreError, tables};
+
+pub use scaler::{ChoiceSeen, ScalerSeen, TableSeen};
 
 /// How long one statement for the page may take.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(10);

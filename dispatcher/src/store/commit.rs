@@ -128,6 +128,8 @@ impl Prepared {
         body.extend(text.sources(plan.sources.iter().filter(|source| !source.new), false));
         body.extend(text.blocks(plan));
         body.extend(text.outcomes(plan)?);
+        body.extend(text.past_retention(plan)?);
+        body.extend(text.log(plan));
         Ok(Self {
             fence: text.fence(plan)?,
             claims: text.sources(plan.sources.iter().filter(|source| source.new), true),

@@ -14,7 +14,10 @@ mod outcomes;
 mod pages;
 mod read;
 mod replicas;
+mod retention;
 mod row;
+mod runs;
+mod scaler;
 mod schema;
 mod sql;
 mod statements;
@@ -30,15 +33,21 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use url::Url;
 use windlass_functions::stream::Stream;
+use windlass_functions::trust;
 
 pub use audit::{Audit, SourceAudit, WindowTotal};
-pub use board::{BoardReader, Progress, ReplicaState, Snapshot, Step};
+pub use board::{
+    BoardReader, ChoiceSeen, Progress, ReplicaState, ScalerSeen, Snapshot, Step, TableSeen,
+};
 pub use commit::{CommitError, Committed};
 use conn::{Conn, DbError, LOCK_TIMEOUT, Target};
 pub use outcomes::{OutcomeFilter, OutcomeRow, OutcomeTotal};
 pub use pages::Pages;
 pub use read::{Answer, GmvQuery, GmvRow, Reader, TotalRow};
 pub use replicas::{Gate, Replicas};
+pub use retention::Old;
+pub use runs::{Claimed, RunEnd, RunRow, RunState};
+pub use scaler::{DecisionRow, Followed, Journal, ScalerState, TableRow};
 pub use writer::Writer;
 
 /// Why a database cannot be used. Each message is one line that says what to do.
@@ -249,9 +258,14 @@ impl Store {
             (DbError::Sql(sqlx::Error::Database(_)), None) => StoreError::UnknownDatabase(format!(
                 "cannot open {name} ({error}): run `windlass migrate` to create it, or check the path and its permissions"
             )),
-            _ => StoreError::Unreachable(format!(
-                "cannot reach {name} ({error}): is the server running, and are host and port right?"
-            )),
+            _ => {
+                let text = trust::chain(&error);
+                let meaning = trust::explain(&text);
+                StoreError::Unreachable(format!(
+                    "cannot reach {name} ({error}): {}",
+                    meaning.unwrap_or("is the server running, and are host and port right?")
+                ))
+            }
         }
     }
 }

@@ -73,6 +73,10 @@ impl Row {
         self.present(value, column)
     }
 
+    pub fn opt_f64(&self, column: usize) -> Result<Option<f64>, DbError> {
+        self.opt(column, "a number", |text| text.parse().ok())
+    }
+
     pub fn opt_time(&self, column: usize) -> Result<Option<i64>, DbError> {
         self.opt(column, "a time", parse_time)
     }

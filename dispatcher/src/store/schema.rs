@@ -7,16 +7,20 @@ use windlass_functions::stream::Stream;
 
 use super::StoreError;
 use super::conn::{Conn, DbError};
+use super::scaler::tables as scaler;
 use super::sql::{Dialect, hundredths_a_unit, stream_key};
 use super::tables::{tables, views};
 
 /// The schema that this release reads and writes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Held in the version table while the tables are being made.
 const UNFINISHED: u32 = 0;
 
-const TABLES: [&str; 7] = [
+/// What an earlier release made, which lacks tables and has none that differ: they are added.
+const LACKING: [u32; 1] = [1];
+
+const TABLES: [&str; 11] = [
     "streams",
     "shards",
     "results",
@@ -24,6 +28,10 @@ const TABLES: [&str; 7] = [
     "ledger",
     "ledger_blocks",
     "outcomes",
+    "retention",
+    "datagen_runs",
+    "datagen_manifests",
+    "commit_log",
 ];
 
 /// Makes the tables, views and the stream's rows where they are missing. Any number of processes
@@ -79,7 +87,7 @@ async fn make(
                      INSERT INTO windlass_schema VALUES ({UNFINISHED})"
                 );
                 conn.execute(&start).await.map_err(failed)?;
-            } else if found != Some(UNFINISHED) {
+            } else if !found.is_some_and(|found| found == UNFINISHED || LACKING.contains(&found)) {
                 return Err(other_version(found));
             }
             for statement in tables(dialect).iter().chain(&views(dialect)) {
@@ -108,6 +116,26 @@ async fn make(
         conn.execute(&insert).await.map_err(failed)?;
     }
     check_stream(conn, database, stream, shards).await
+}
+
+/// Makes the scaler's tables where they are missing. Any number of processes may do so at once.
+pub(super) async fn make_scaler_tables(conn: &mut Conn, database: &str) -> Result<(), StoreError> {
+    let failed = |error| privilege(error, database);
+    let dialect = conn.dialect();
+    for (name, statement) in scaler::NAMES.into_iter().zip(scaler::tables(dialect)) {
+        if exists(conn, &[name]).await.map_err(failed)? {
+            continue;
+        }
+        conn.execute(&statement).await.map_err(failed)?;
+        if name == scaler::NAMES[0]
+            && let Err(error) = conn.execute(scaler::index(dialect)).await
+            // Another process was first: "duplicate key name".
+            && error.number() != Some(1061)
+        {
+            return Err(failed(error));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a database whose schema or stream is not the one expected. Writes nothing.
@@ -225,6 +253,10 @@ fn other_version(found: Option<u32>) -> StoreError {
         None | Some(UNFINISHED) => {
             "the database has no windlass tables yet: run `windlass migrate` first".into()
         }
+        Some(found) if LACKING.contains(&found) => format!(
+            "the database has windlass schema version {found}, this windlass needs version {VERSION}: \
+             run `windlass migrate`, which adds what is missing"
+        ),
         Some(found) => format!(
             "the database has windlass schema version {found}, this windlass needs version {VERSION}: \
              use the release that made it, or another database"

@@ -9,7 +9,7 @@ use windlass_functions::stream::Stream;
 use super::sql::{
     Dialect, LIMB, decimal, hex, hundredths_a_unit, inserts, stream_key, time, time_or_null,
 };
-use crate::plan::{CommitPlan, Outcome, SourceDelta};
+use crate::plan::{CommitPlan, Logged, Outcome, SourceDelta};
 
 /// Characters that fit the columns of free text.
 const REASON_CHARS: usize = 1000;
@@ -253,6 +253,41 @@ impl Statements {
         ))
     }
 
+    /// Where the invocations ran, as one `INSERT`: nothing reads these rows in a commit.
+    pub fn log(&self, plan: &CommitPlan) -> Vec<String> {
+        let rows = plan.log.iter().map(|logged| self.logged(plan, logged));
+        let head = "INSERT INTO commit_log (stream, query, shard, epoch, commit_no, committed_at, slice, \
+                    window_start, chunk, part, attempt, place, reason, tuples, waited_ms, created_ms, \
+                    scheduled_ms, started_ms, pulled_ms, answered_ms)";
+        inserts(head, rows, "", self.limit)
+    }
+
+    fn logged(&self, plan: &CommitPlan, logged: &Logged) -> String {
+        let ran = &logged.ran;
+        let phases = ran.phases.named().map(|(_, ms)| match ms {
+            Some(ms) => ms.to_string(),
+            None => "NULL".into(),
+        });
+        format!(
+            "({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, '{}', '{}', {}, {}, {})",
+            self.stream,
+            self.shard,
+            plan.epoch,
+            plan.commit_no + 1,
+            self.dialect.now(),
+            logged.slice,
+            time_or_null(Some(logged.window)),
+            logged.chunk,
+            ran.part,
+            ran.attempt,
+            ran.place.as_str(),
+            ran.reason.as_str(),
+            ran.tuples,
+            ran.waited_ms,
+            phases.join(", ")
+        )
+    }
+
     pub fn replays(&self, plan: &CommitPlan) -> Vec<String> {
         plan.replayed
             .chunks(1000)
@@ -271,6 +306,24 @@ impl Statements {
                 )
             })
             .collect()
+    }
+
+    /// Takes rows of windows that retention has passed out again: a replay into such a window counts
+    /// in the totals only. Nothing else can touch them, since they are final.
+    pub fn past_retention(&self, plan: &CommitPlan) -> anyhow::Result<Option<String>> {
+        if plan.replayed.is_empty() || plan.rows.is_empty() {
+            return Ok(None);
+        }
+        let windows = plan.rows.iter().map(|row| self.instant(row.window));
+        let mut windows = windows.collect::<anyhow::Result<Vec<_>>>()?;
+        windows.dedup();
+        Ok(Some(format!(
+            "DELETE FROM results WHERE {of} AND shard = {} AND window_start IN ({}) AND window_start < \
+             (SELECT retained_from FROM retention WHERE {of})",
+            self.shard,
+            windows.join(","),
+            of = self.of,
+        )))
     }
 
     /// An instant that must be stored.

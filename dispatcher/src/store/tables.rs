@@ -12,16 +12,18 @@ pub(super) fn tables(dialect: Dialect) -> Vec<String> {
         Dialect::MySql => ") ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin",
         Dialect::MariaDb => ") ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin",
     };
-    let (name, text, reason, time) = if sqlite {
-        ("TEXT", "TEXT", "TEXT", "TEXT")
+    let (name, word, text, reason, time) = if sqlite {
+        ("TEXT", "TEXT", "TEXT", "TEXT", "TEXT")
     } else {
         (
             "VARCHAR(64)",
+            "VARCHAR(16)",
             "VARCHAR(255)",
             "VARCHAR(1000)",
             "DATETIME(3)",
         )
     };
+    let long = if sqlite { "TEXT" } else { "VARCHAR(2000)" };
     let (count, unsigned) = if sqlite {
         ("INTEGER", "INTEGER")
     } else {
@@ -77,11 +79,38 @@ pub(super) fn tables(dialect: Dialect) -> Vec<String> {
              ts {time} NULL, window_start {time} NULL, item_key {text} NULL, amount {amount} NULL, \
              at {time} NOT NULL, PRIMARY KEY (stream, query, source, seq)"
         ),
+        format!("retention ({of}, retained_from {time} NOT NULL, PRIMARY KEY (stream, query)"),
+        format!(
+            "datagen_runs (stream {name} NOT NULL, run {name} NOT NULL, request {long} NOT NULL, \
+             options {long} NOT NULL, attempt INTEGER NOT NULL, state {name} NOT NULL, \
+             started_at {time} NOT NULL, seen_at {time} NOT NULL, ended_at {time} NULL, \
+             orders {count} NOT NULL DEFAULT 0, parts INTEGER NOT NULL DEFAULT 0, \
+             first_window {time} NULL, last_window {time} NULL, PRIMARY KEY (stream, run)"
+        ),
+        format!(
+            "datagen_manifests (stream {name} NOT NULL, run {name} NOT NULL, part INTEGER NOT NULL, \
+             content BLOB NOT NULL, PRIMARY KEY (stream, run, part)"
+        ),
+        // Where every invocation ran. Rows are appended and deleted by age, never changed.
+        format!(
+            "commit_log ({of}, shard INTEGER NOT NULL, epoch {count} NOT NULL, commit_no {count} NOT NULL, \
+             committed_at {time} NOT NULL, slice {count} NOT NULL, window_start {time} NOT NULL, \
+             chunk {count} NOT NULL, part {count} NOT NULL, attempt {count} NOT NULL, \
+             place {word} NOT NULL, reason {word} NOT NULL, tuples {count} NOT NULL, \
+             waited_ms {count} NOT NULL, created_ms {count} NULL, scheduled_ms {count} NULL, \
+             started_ms {count} NULL, pulled_ms {count} NULL, answered_ms {count} NULL, \
+             PRIMARY KEY (stream, query, shard, commit_no, slice, window_start, chunk, part){}",
+            if sqlite { "" } else { ", INDEX commit_log_at (stream, query, committed_at)" }
+        ),
     ]
     .into_iter()
     .map(|table| format!("CREATE TABLE IF NOT EXISTS {table}{end}"))
     .collect();
     if sqlite {
+        tables.push(
+            "CREATE INDEX IF NOT EXISTS commit_log_at ON commit_log (stream, query, committed_at)"
+                .into(),
+        );
         tables.push(
             "CREATE INDEX IF NOT EXISTS ledger_home ON ledger (stream, query, shard, active)"
                 .into(),

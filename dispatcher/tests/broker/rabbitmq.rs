@@ -5,10 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
-use lapin::{Connection, ConnectionProperties};
+use lapin::{BasicProperties, Connection, ConnectionProperties};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
-use windlass_dispatcher::broker::{Broker, BrokerError, ChannelLost, QuarantineMessage, Topology};
+use windlass_dispatcher::broker::{
+    Broker, BrokerError, ChannelLost, QuarantineFilter, QuarantineMessage, Topology,
+};
 
 /// The server's URL, if there is one to test against.
 fn server() -> Option<String> {
@@ -245,6 +247,39 @@ async fn a_cut_wire_loses_the_channel_and_the_next_consumer_gets_everything_agai
     let mut again = broker.consume(0, 10).await.unwrap();
     assert!(again.next().await.unwrap().redelivered);
     broker.quarantine(vec![bad_message("1")]).await.unwrap();
+    stream.delete().await;
+}
+
+#[tokio::test]
+async fn what_has_been_in_quarantine_for_long_is_removed_and_what_has_no_time_stays() {
+    let Some(stream) = Stream::create(1).await else {
+        return;
+    };
+    let connection = raw(&stream.url).await;
+    let channel = connection.create_channel().await.unwrap();
+    let queue = stream.broker.topology().quarantine();
+    let foreign = BasicProperties::default();
+    channel
+        .basic_publish("".into(), queue.into(), Default::default(), b"?", foreign)
+        .await
+        .unwrap();
+    let two = vec![bad_message("1"), bad_message("2")];
+    stream.broker.quarantine(two).await.unwrap();
+    let browse = async || {
+        let all = QuarantineFilter::default();
+        let found = stream.broker.browse_quarantine(&all, 10).await.unwrap();
+        let ids = found.into_iter().map(|message| message.id);
+        let mut ids: Vec<String> = ids.collect();
+        ids.sort();
+        ids
+    };
+    while browse().await.len() < 3 {}
+    // Nothing was there in 1970, everything will be old in 2100.
+    assert_eq!(stream.broker.expire_quarantine(0).await.unwrap(), 0);
+    assert_eq!(browse().await, ["", "1", "2"]);
+    let expired = stream.broker.expire_quarantine(4_102_444_800).await;
+    assert_eq!(expired.unwrap(), 2);
+    assert_eq!(browse().await, [""]);
     stream.delete().await;
 }
 

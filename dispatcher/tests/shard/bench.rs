@@ -176,6 +176,7 @@ impl Bench {
             Vec::new()
         };
         self.shard.answered(Answer {
+            ran: Vec::new(),
             id: work.id,
             partials,
             poisoned: poisoned.iter().map(|&row| (row, "no".to_owned())).collect(),

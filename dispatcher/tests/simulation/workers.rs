@@ -46,6 +46,7 @@ fn answer(work: &Work, healed: bool) -> Answer {
     Answer {
         id: work.id,
         partials: partials.into_iter().collect(),
+        ran: Vec::new(),
         poisoned,
     }
 }

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use windlass_dispatcher::store::{BoardReader, GmvQuery, Reader, Step};
+use windlass_dispatcher::store::{BoardReader, GmvQuery, Reader, ScalerState, Step, TableRow};
 use windlass_functions::stream::Stream;
 
 use crate::backend::{Backend, T0, databases, plan, with_row};
+use crate::scaler;
 
 databases! {
     every: [
         a_snapshot_is_what_the_views_say,
         longer_steps_are_sums_of_the_seconds,
         a_range_of_seconds_is_a_range_of_the_primary_key,
+        a_scaler_is_read_without_making_its_tables,
     ],
     servers: [
         a_dead_replica_is_skipped_and_said_so,
@@ -104,6 +106,61 @@ async fn a_range_of_seconds_is_a_range_of_the_primary_key(backend: &Backend) {
         step.contains("range PRIMARY") || step.contains("window_start>? AND window_start<?")
     };
     assert!(steps.iter().any(range), "{steps:#?}");
+}
+
+async fn a_scaler_is_read_without_making_its_tables(backend: &Backend) {
+    let store = backend.store(1).await;
+    let board = reader(&[&backend.url]);
+    assert_eq!(
+        board.scaler().await.unwrap(),
+        None,
+        "there is no such table"
+    );
+    let mut journal = store.journal(&Stream::default());
+    journal.prepare().await.unwrap();
+    assert_eq!(board.scaler().await.unwrap(), None, "nobody has run yet");
+    let state = ScalerState {
+        run: T0,
+        owner: "host-1".into(),
+        mode: "elastic".into(),
+        refused: Some("max-size: expected pods".into()),
+        size: 4,
+        reason: "4 → 9".into(),
+        ..ScalerState::default()
+    };
+    journal.alive(&state).await.unwrap();
+    for no in 1..=2 {
+        let mut row = scaler::row(no);
+        if no == 2 {
+            (row.cause, row.desired, row.action) = ("guard".into(), 11, None);
+        }
+        journal.decided(&row, None).await.unwrap();
+    }
+    let seen = board.scaler().await.unwrap().unwrap();
+    assert!((0..10_000).contains(&seen.age_ms), "{}", seen.age_ms);
+    assert_eq!(seen.refused, state.refused);
+    assert_eq!((seen.size, seen.desired), (4, Some(11)));
+    let choice = seen.choice.unwrap();
+    assert_eq!(
+        (choice.before, choice.desired, choice.state),
+        (4, 9, Some(17))
+    );
+    assert_eq!(choice.action.as_deref(), Some("κ×0.56"));
+    assert!(choice.explored);
+
+    assert_eq!(board.q_table("elastic", 0).await.unwrap(), None);
+    let table = TableRow {
+        agent: "elastic".into(),
+        at_ms: T0,
+        kind: "checkpoint".into(),
+        body: "a table".into(),
+        ..TableRow::default()
+    };
+    let version = journal.save_table(&table).await.unwrap();
+    let shown = board.q_table("elastic", 0).await.unwrap().unwrap();
+    assert_eq!((shown.version, shown.body.as_str()), (version, "a table"));
+    assert_eq!(board.q_table("elastic", version).await.unwrap(), None);
+    assert_eq!(board.q_table("paper", 0).await.unwrap(), None);
 }
 
 async fn a_dead_replica_is_skipped_and_said_so(backend: &Backend) {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use windlass_dispatcher::plan::{Outcome, OutcomeKind, OutcomeTuple, Tallies};
+use windlass_dispatcher::placement::{Phases, Place, Ran, Reason};
+use windlass_dispatcher::plan::{Logged, Outcome, OutcomeKind, OutcomeTuple, Tallies};
 use windlass_dispatcher::store::{CommitError, OutcomeFilter};
 use windlass_functions::stream::Stream;
 
@@ -11,6 +12,7 @@ use crate::backend::{Backend, Kind, T0, block, databases, losing_proxy, plan, so
 databases! {
     every: [
         commits_merge_into_rows_and_totals,
+        a_commit_says_where_its_invocations_ran,
         a_plan_is_committed_once,
         sums_are_exact_up_to_the_last_digit,
         whole_units_are_kept_as_hundredths,
@@ -85,6 +87,69 @@ async fn commits_merge_into_rows_and_totals(backend: &Backend) {
     );
 }
 
+async fn a_commit_says_where_its_invocations_ran(backend: &Backend) {
+    let store = backend.store(1).await;
+    let (mut owner, at) = backend.owner(&store, 0).await;
+    let warm = Ran {
+        part: 0,
+        attempt: 1,
+        place: Place::Pool,
+        reason: Reason::Warm,
+        tuples: 34,
+        waited_ms: 2,
+        phases: Phases {
+            answered: Some(1),
+            ..Phases::default()
+        },
+    };
+    let overflow = Ran {
+        part: 2,
+        attempt: 3,
+        place: Place::Job,
+        reason: Reason::Overflow,
+        waited_ms: 500,
+        phases: Phases {
+            created: Some(11),
+            scheduled: None,
+            started: Some(700),
+            pulled: Some(20),
+            answered: Some(5),
+        },
+        ..warm
+    };
+    let logged = |chunk, ran| Logged {
+        slice: 7,
+        window: T0,
+        chunk,
+        ran,
+    };
+    let mut first = with_row(plan(0, &at), T0, "Zhejiang", &[100], 0);
+    first.log = vec![logged(0, warm), logged(1, overflow)];
+    owner.commit(&first).await.unwrap();
+    let log = backend
+        .sql(
+            "SELECT shard, epoch, commit_no, slice, window_start, chunk, part, attempt, place, reason, \
+             tuples, waited_ms, created_ms, scheduled_ms, started_ms, pulled_ms, answered_ms \
+             FROM commit_log ORDER BY chunk",
+        )
+        .await;
+    let begin = format!(
+        "0|{}|{}|7|2025-11-11 00:00:00.000",
+        at.epoch,
+        at.commit_no + 1
+    );
+    assert_eq!(
+        log,
+        [
+            format!("{begin}|0|0|1|pool|warm|34|2|NULL|NULL|NULL|NULL|1"),
+            format!("{begin}|1|2|3|job|overflow|34|500|11|NULL|700|20|5"),
+        ]
+    );
+    // It stands or falls with the rows.
+    assert!(owner.commit(&first).await.is_err(), "made before");
+    assert_eq!(backend.sql("SELECT COUNT(*) FROM commit_log").await, ["2"]);
+}
+
 async fn a_plan_is_committed_once(backend: &Backend) {
     let store = backend.store(1).await;
     let (mut owner, at) = backend.owner(&store, 0).await;
@@ -121,7 +186,10 @@ async fn sums_are_exact_up_to_the_last_digit(backend: &Backend) {
         let sum: i128 = sums.iter().sum();
         expected.push((key.to_owned(), sum, i64::MIN, i64::MAX));
     }
-    let mut windows = store.windows(&Stream::default()).await.unwrap();
+    let mut windows = store
+        .windows(&Stream::default(), i64::MIN..=i64::MAX)
+        .await
+        .unwrap();
     let mut found = Vec::new();
     while let Some(row) = windows.next().await.unwrap() {
         found.push((row.key, row.sum, row.min, row.max));
@@ -163,7 +231,7 @@ async fn whole_units_are_kept_as_hundredths(backend: &Backend) {
     owner.commit(&plan).await.unwrap();
     let reader = windlass_dispatcher::store::Reader::new(&backend.url, &[], &stream).unwrap();
     assert_eq!(reader.totals().await.unwrap().rows[0].gmv, "7.00");
-    let mut windows = store.windows(&stream).await.unwrap();
+    let mut windows = store.windows(&stream, i64::MIN..=i64::MAX).await.unwrap();
     let row = windows.next().await.unwrap().unwrap();
     assert_eq!((row.sum, row.min, row.max), (7, 3, 4));
 }
@@ -196,7 +264,10 @@ async fn keys_are_distinct_when_their_bytes_are(backend: &Backend) {
     }
     owner.commit(&all).await.unwrap();
     keys.sort_unstable();
-    let mut windows = store.windows(&Stream::default()).await.unwrap();
+    let mut windows = store
+        .windows(&Stream::default(), i64::MIN..=i64::MAX)
+        .await
+        .unwrap();
     let mut found = Vec::new();
     while let Some(row) = windows.next().await.unwrap() {
         assert_eq!(row.orders, 1);
@@ -341,7 +412,10 @@ async fn a_large_commit_is_cut_into_statements(backend: &Backend) {
             .await,
         ["20000|40000"]
     );
-    let mut windows = store.windows(&Stream::default()).await.unwrap();
+    let mut windows = store
+        .windows(&Stream::default(), i64::MIN..=i64::MAX)
+        .await
+        .unwrap();
     let (mut rows, mut sum) = (0, 0);
     while let Some(row) = windows.next().await.unwrap() {
         rows += 1;

@@ -11,4 +11,7 @@ mod grafana;
 mod owners;
 mod reading;
 mod replicas;
+mod retention;
+mod runs;
+mod scaler;
 mod schema;

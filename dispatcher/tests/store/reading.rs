@@ -380,13 +380,8 @@ async fn final_rows_deleted_by_hand_leave_totals_and_the_next_owner_right(backen
     rows.watermark = Some(T0 + 1500);
     rows.final_before = Some(T0 + 1000);
     owner.commit(&rows).await.unwrap();
-    // As the README has it, of another day.
-    let readme = include_str!("../../../README.md");
-    let (_, delete) = readme.split_once("`DELETE FROM results ").unwrap();
-    let (delete, _) = delete.split_once('`').unwrap();
-    let delete = format!("DELETE FROM results {delete}");
-    let delete = delete.replace("'2025-11-01'", "'2025-11-11 00:00:01'");
-    backend.sql(&delete).await;
+    let delete = "DELETE FROM results WHERE window_start < '2025-11-11 00:00:01'";
+    backend.sql(delete).await;
     assert_eq!(backend.sql(STATE).await, ["2025-11-11 00:00:01.000|open|0"]);
 
     let (mut next, at) = backend.owner(&store, 0).await;

@@ -10,6 +10,7 @@ databases! {
         migrating_at_once_and_again_is_harmless,
         another_shape_of_the_stream_is_refused,
         another_version_of_the_schema_is_refused,
+        a_database_of_version_1_gets_what_is_missing,
         tables_of_somebody_else_are_left_alone,
         a_database_that_was_not_migrated_is_refused,
     ],
@@ -82,6 +83,27 @@ async fn another_version_of_the_schema_is_refused(backend: &Backend) {
         assert!(message.contains("schema version 99"), "{message}");
         assert!(!message.contains('\n'), "{message}");
     }
+}
+
+async fn a_database_of_version_1_gets_what_is_missing(backend: &Backend) {
+    let store = backend.store(1).await;
+    for added in [
+        "retention",
+        "datagen_runs",
+        "datagen_manifests",
+        "commit_log",
+    ] {
+        backend.sql(&format!("DROP TABLE {added}")).await;
+    }
+    backend.sql("UPDATE windlass_schema SET version = 1").await;
+    let refused = store.check(&Stream::default(), 1).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("windlass migrate"),
+        "{refused}"
+    );
+    store.migrate(&Stream::default(), 1).await.unwrap();
+    store.check(&Stream::default(), 1).await.unwrap();
+    assert_eq!(store.runs("orders").await.unwrap(), []);
 }
 
 async fn tables_of_somebody_else_are_left_alone(backend: &Backend) {

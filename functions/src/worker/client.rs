@@ -1,7 +1,6 @@
 //! The worker's side of the invocation API: plain HTTP/1.1 over a connection kept alive.
 
-use std::error::Error;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -10,10 +9,13 @@ use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use super::header;
 use super::{Failure, WorkerConfig, WorkerError};
 use crate::decode::ARROW_STREAM;
+use crate::trust;
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// For a body to arrive, or an answer to be taken in.
 const TRANSFER: Duration = Duration::from_secs(30);
+/// How long it may take to say that this worker leaves.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// A batch to map, and by what.
 pub(super) struct Invocation {
@@ -26,6 +28,8 @@ pub(super) struct Invocation {
 pub(super) enum Next {
     Invocation(Invocation),
     Nothing,
+    /// Nothing for the time being, which this worker is to show.
+    Parked,
     Drain,
     /// It cannot be reached or is failing; why.
     Unavailable(String),
@@ -44,13 +48,17 @@ pub(super) struct Client {
     http: reqwest::Client,
     base: Url,
     wait: Duration,
+    started: Instant,
 }
 
 impl Client {
     pub(super) fn new(config: &WorkerConfig) -> Result<Self, WorkerError> {
         let wrong = || WorkerError::Address(without_user(&config.dispatcher).to_owned());
         let base = Url::parse(&config.dispatcher).map_err(|_| wrong())?;
-        if base.scheme() != "http" || !base.has_host() || !base.username().is_empty() {
+        if !matches!(base.scheme(), "http" | "https")
+            || !base.has_host()
+            || !base.username().is_empty()
+        {
             return Err(wrong());
         }
         let mut headers = HeaderMap::new();
@@ -73,7 +81,7 @@ impl Client {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        let http = reqwest::Client::builder()
+        let http = trust::http(config.ca.as_deref())?
             .default_headers(headers)
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
@@ -84,34 +92,60 @@ impl Client {
             http,
             base,
             wait: config.wait,
+            started: config.started,
         })
     }
 
-    /// Asks for any work; completes when the answer's head is there.
-    pub(super) async fn ask_next(&self) -> reqwest::Result<Response> {
+    /// Asks for any work; completes when the answer's head is there. `parking` is what this worker shows
+    /// of it, if it can.
+    pub(super) async fn ask_next(
+        &self,
+        parking: Option<&'static str>,
+    ) -> reqwest::Result<Response> {
         let mut url = self.url(&["next"]);
         let wait = match (self.wait.as_secs(), self.wait.subsec_millis()) {
             (seconds, 0) => format!("{seconds}s"),
             _ => format!("{}ms", self.wait.as_millis()),
         };
         url.query_pairs_mut().append_pair("wait", &wait);
-        self.http
-            .get(url)
-            .timeout(self.wait + TRANSFER)
-            .send()
-            .await
+        let mut request = self.http.get(url).timeout(self.wait + TRANSFER);
+        if let Some(parking) = parking {
+            request = request.header(header::PARKING, parking);
+        }
+        request.send().await
+    }
+
+    /// Says that this worker is to be given nothing more. A dispatcher that does not answer, or does
+    /// not know this call, finds out all the same.
+    pub(super) async fn leave(&self, worker: &str) {
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty()
+                .extend(["v1", "workers", worker, "leave"]);
+        }
+        let _ = self.http.post(url).timeout(LEAVE).send().await;
     }
 
     /// Asks for the invocation `id`.
     pub(super) async fn ask_for(&self, id: &str) -> reqwest::Result<Response> {
         let url = self.url(&[id]);
-        self.http.get(url).timeout(TRANSFER).send().await
+        let age_ms = self.started.elapsed().as_millis() as u64;
+        self.http
+            .get(url)
+            .header(header::WORKER_AGE, age_ms)
+            .timeout(TRANSFER)
+            .send()
+            .await
     }
 
     pub(super) async fn receive(&self, response: Response) -> Result<Next, WorkerError> {
         match response.status() {
             StatusCode::OK => {}
-            StatusCode::NO_CONTENT => return Ok(Next::Nothing),
+            StatusCode::NO_CONTENT => {
+                let said = response.headers().get(header::PARKING);
+                let parked = said.is_some_and(|said| said == header::PARKING_PARKED);
+                return Ok(if parked { Next::Parked } else { Next::Nothing });
+            }
             StatusCode::GONE => return Ok(Next::Drain),
             status => {
                 return self.check(status).map(|()| Next::Unavailable(said(status)));
@@ -141,7 +175,7 @@ impl Client {
         );
         Ok(match response.bytes().await {
             Ok(body) => Next::Invocation(Invocation { id, function, body }),
-            Err(error) => Next::Unavailable(chain(&error)),
+            Err(error) => Next::Unavailable(trust::chain(&error)),
         })
     }
 
@@ -171,7 +205,7 @@ impl Client {
     async fn post(&self, request: RequestBuilder) -> Result<Answered, WorkerError> {
         let response = match request.timeout(TRANSFER).send().await {
             Ok(response) => response,
-            Err(error) => return Ok(Answered::Unavailable(chain(&error))),
+            Err(error) => return Ok(Answered::Unavailable(trust::chain(&error))),
         };
         let status = response.status();
         if status.is_success() {
@@ -222,15 +256,4 @@ pub(super) fn without_user(address: &str) -> &str {
 
 fn said(status: StatusCode) -> String {
     format!("it answers {status}")
-}
-
-/// An error with its causes: reqwest's own text names only the outermost.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -4,11 +4,21 @@
 pub const WORKER: &str = "windlass-worker";
 /// On a request: the version of the worker's code.
 pub const WORKER_VERSION: &str = "windlass-worker-version";
+/// On a request for one invocation: for how long the worker's program has run, ms.
+pub const WORKER_AGE: &str = "windlass-worker-age";
 /// On a request: [`LIVENESS_CONNECTION`] promises that the answer comes on the same connection,
 /// so that the connection's end tells that the worker is gone.
 pub const LIVENESS: &str = "windlass-liveness";
 /// See [`LIVENESS`].
 pub const LIVENESS_CONNECTION: &str = "connection";
+/// On a request for work: [`PARKING_ACTIVE`] or [`PARKING_PARKED`] says that this worker can show whether
+/// it is parked, and which it shows. On an answer without a batch: [`PARKING_PARKED`] if it is parked from
+/// now on; with every other answer it is at work.
+pub const PARKING: &str = "windlass-parking";
+/// See [`PARKING`].
+pub const PARKING_ACTIVE: &str = "active";
+/// See [`PARKING`].
+pub const PARKING_PARKED: &str = "parked";
 /// On a batch: the attempt's id, for the answer's path.
 pub const INVOCATION_ID: &str = "windlass-invocation-id";
 /// On a batch: the function to run.

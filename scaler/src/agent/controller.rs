@@ -167,7 +167,9 @@ impl Controller {
         if now < gap.since {
             gap.since = now;
         }
-        if begun {
+        // Before the first reading nothing was seen that could be broken off, and what was kept from
+        // an earlier run stays.
+        if begun && (reason != Missing::First || self.history.seconds() > 0) {
             self.history.clear();
             self.elastic.start_over();
             self.paper.start_over();

@@ -1,12 +1,12 @@
 //! A decision and why it was taken: enough to explain it, and to check it against a record.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::layout::Action;
 use super::learner::Reward;
 
 /// What an agent measured before it decided.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Features {
     /// Tuples a second, over the last two seconds.
@@ -28,7 +28,7 @@ pub struct Features {
 }
 
 /// One action as it looked at the moment of the decision.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Candidate {
     /// The action.
@@ -46,7 +46,7 @@ pub struct Candidate {
 }
 
 /// How an agent chose.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Choice {
     /// What it measured.
@@ -66,7 +66,7 @@ pub struct Choice {
 }
 
 /// What made the size differ from what the policy alone wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Guard {
     /// At least what the measured demand takes, whatever has been learned.
@@ -88,7 +88,7 @@ pub enum Guard {
 }
 
 /// Why the size is what it is.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "by")]
 pub enum Cause {
     /// An agent chose.
@@ -107,7 +107,7 @@ pub enum Cause {
 }
 
 /// What to do now, and why.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Decision {
     /// Seconds on the caller's clock.

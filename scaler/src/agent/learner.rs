@@ -34,7 +34,7 @@ impl Rates {
 }
 
 /// A reward, its two parts apart so that the price of lateness may change later.
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Reward {
     /// For pod-seconds.
     pub cost: f64,

@@ -7,9 +7,9 @@ use super::snapshot::Snapshot;
 use super::table::Table;
 
 /// Shares of the late window's price that `elastic` chooses among, the most careful first.
-const SHARES: [f64; 5] = [0.56, 0.4, 0.28, 0.2, 0.14];
+const SHARES: [f64; 5] = [1.0, 0.85, 0.7, 0.57, 0.46];
 /// The share that an untrained agent likes best.
-const LIKED_SHARE: f64 = 0.28;
+const LIKED_SHARE: f64 = 0.57;
 
 fn axis(feature: Feature, edges: &[f64]) -> Axis {
     Axis {
@@ -37,7 +37,7 @@ pub fn no_backlog_layout() -> Layout {
     layout
 }
 
-/// What `elastic` believes before it has learned: the further from a quarter of the price, the worse.
+/// What `elastic` believes before it has learned: the further from about half of the price, the worse.
 pub fn elastic_prior(layout: Layout) -> Table {
     Table::new(layout, |_, action| {
         -0.3 - 0.2 * (SHARES[action] / LIKED_SHARE).ln().abs()
@@ -79,7 +79,7 @@ pub const ELASTIC_RATES: Rates = Rates {
     discount: 0.8,
     trace: 0.8,
     first: 0.5,
-    least: 0.003,
+    least: 0.0005,
     half: 10.0,
 };
 

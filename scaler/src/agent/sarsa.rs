@@ -11,7 +11,6 @@ use super::learner::{Learner, Reward};
 use super::risk::{Curve, Model};
 use super::snapshot::Snapshot;
 use super::table::Pair;
-use crate::policies::stabilize::Recommendations;
 
 /// Two uniform numbers in `[0, 1)`: whether to explore, and where to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,11 +58,10 @@ pub struct Behaviour {
 
 /// Pods per unit of demand below which no decision goes.
 const DEMAND_FLOOR: f64 = 0.7 / 0.95;
-/// The same for an agent whose model weighs lateness.
-const DEMAND_FLOOR_OF_MODEL: f64 = 0.95;
-/// The same where a pod does but one batch within the goal. There a late window looks cheaper to the
-/// model than the many pods that prevent it; it is not, since the next window is late, too.
-const DEMAND_FLOOR_OF_SINGLE: f64 = 1.05;
+/// The same for an agent with a model, where a pod does but one batch within the goal. There a late
+/// window looks cheaper to the model than the many pods that prevent it; it is not, since the next
+/// window is late, too.
+const DEMAND_FLOOR_OF_SINGLE: f64 = 1.08;
 /// Seconds of waiting work a pod above which the agent does not scale in.
 const BACKLOG_LIMIT: f64 = 0.3;
 /// Pods per unit of demand that count as needed when cost is rewarded: 1 / 0.857.
@@ -103,21 +101,15 @@ struct Outlook {
     model: Model,
     /// As of this second.
     curve: Option<Curve>,
-    /// Sizes wanted lately, by the option that is being followed.
-    recent: Recommendations,
     /// The option: a share of the late window's price.
     following: Option<f64>,
 }
-
-/// Seconds whose largest wish holds against scale-in while an option is followed.
-const RECENT: f64 = 2.0;
 
 impl Outlook {
     fn new(assumed: Assumed) -> Self {
         Self {
             model: Model::new(assumed),
             curve: None,
-            recent: Recommendations::new(RECENT),
             following: None,
         }
     }
@@ -195,8 +187,8 @@ impl Agent {
         if let Some(outlook) = &mut self.outlook {
             let forecast = outlook.model.second(view);
             let batches = outlook.model.batches(view, self.behaviour.goal_seconds);
-            let max = self.behaviour.max;
-            outlook.curve = Some(outlook.model.curve(&forecast, &batches, max));
+            let Behaviour { max, kappa, .. } = self.behaviour;
+            outlook.curve = Some(outlook.model.curve(&forecast, &batches, max, kappa));
         }
         if due {
             Some(self.choose(view, floor, luck))
@@ -213,20 +205,14 @@ impl Agent {
         let queued = view.history.last().map_or(0.0, |last| last.queued_tuples);
         let demand = (view.history.mean(2, |s| s.arrived) + queued) / self.capacity?;
         let least = if guarded { self.least(demand) } else { 0 };
-        let outlook = self.outlook.as_mut()?;
+        let outlook = self.outlook.as_ref()?;
         let price = outlook.following? * self.behaviour.kappa;
         let Behaviour { min, max, .. } = self.behaviour;
         let current = view.pool.size();
         let wanted = outlook.curve.as_ref()?.band(price, current);
-        let wanted = wanted.max(least).max(min).min(max);
-        let highest = outlook.recent.highest(view.now, wanted);
+        let size = wanted.max(least).max(min).min(max);
         let waiting = view.history.last().map_or(0.0, |last| last.queued_seconds);
         let backlog = waiting / f64::from(current.max(1));
-        let size = if wanted < current {
-            highest.min(current)
-        } else {
-            wanted
-        };
         let held = guarded && size < current && backlog > BACKLOG_LIMIT;
         (size != current && !held).then(|| Wish {
             size,
@@ -288,7 +274,6 @@ impl Agent {
                 Action::Risk(share) => Some(share),
                 _ => None,
             };
-            outlook.recent.highest(view.now, size);
         }
         let reached = size.max(floor).min(self.behaviour.max);
         self.pending = Some(Pending {
@@ -391,24 +376,17 @@ impl Agent {
     fn least(&self, demand: f64) -> u32 {
         let share = match self.outlook {
             Some(_) if self.single => DEMAND_FLOOR_OF_SINGLE,
-            Some(_) => DEMAND_FLOOR_OF_MODEL,
-            None => DEMAND_FLOOR,
+            _ => DEMAND_FLOOR,
         };
         pods((share * demand).ceil()).min(self.behaviour.max)
     }
 
     /// What the model says at this share of the late window's price.
     fn at_risk(&self, share: f64, current: u32) -> u32 {
-        let outlook = self.outlook.as_ref();
-        let Some((outlook, curve)) = outlook.and_then(|o| Some((o, o.curve.as_ref()?))) else {
-            return current;
-        };
-        let wanted = curve.band(share * self.behaviour.kappa, current);
-        if wanted < current {
-            wanted.max(outlook.recent.peak()).min(current)
-        } else {
-            wanted
-        }
+        let curve = self.outlook.as_ref().and_then(|o| o.curve.as_ref());
+        curve.map_or(current, |curve| {
+            curve.band(share * self.behaviour.kappa, current)
+        })
     }
 
     /// What the seconds since the last choice have earned.

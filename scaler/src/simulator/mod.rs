@@ -16,5 +16,5 @@ pub use metrics::Metrics;
 pub use oracle::Oracle;
 pub use patterns::Pattern;
 pub use run::{run, run_oracle};
-pub use trace::{Setting, Trace};
+pub use trace::{Measured, Setting, Trace};
 pub use world::World;

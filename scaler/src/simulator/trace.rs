@@ -82,6 +82,20 @@ impl Window<'_> {
     }
 }
 
+/// A second of a recorded run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// Tuples that arrived.
+    pub tuples: u32,
+    /// Tuples of a batch, more than 0.
+    pub batch_tuples: f64,
+    /// Seconds that such a batch takes.
+    pub batch_seconds: f64,
+}
+
+/// Most batches of a measured window: beyond that they are counted as larger ones.
+const MOST_BATCHES: f64 = 4_096.0;
+
 /// An hour of windows.
 #[derive(Clone, Debug)]
 pub struct Trace {
@@ -125,6 +139,31 @@ impl Trace {
             setting,
             seed,
             arrivals,
+            service,
+            first,
+        }
+    }
+
+    /// Windows as they were measured, served by a system of `setting` whose batches are as large and
+    /// take as long as was measured; nothing is drawn.
+    pub fn measured(windows: &[Measured], setting: Setting) -> Self {
+        let mut service = Vec::new();
+        let mut first = vec![0];
+        for window in windows {
+            let tuples = f64::from(window.tuples);
+            let batches = (tuples / window.batch_tuples).ceil().min(MOST_BATCHES);
+            // A batch that is cut smaller than usual takes less; nobody knows how much of its time
+            // is its own, so in proportion.
+            let share = tuples / (batches * window.batch_tuples).max(1e-9);
+            for _ in 0..batches as usize {
+                service.push(window.batch_seconds * share);
+            }
+            first.push(service.len());
+        }
+        Self {
+            setting,
+            seed: 0,
+            arrivals: windows.iter().map(|window| window.tuples).collect(),
             service,
             first,
         }

@@ -60,16 +60,40 @@ impl Live {
         self.refused_total
     }
 
+    /// Goes on from a tuning that was in force before, without counting it as an edit.
+    pub fn resumed(tuning: Tuning) -> Self {
+        Self {
+            tuning,
+            ..Self::default()
+        }
+    }
+
+    /// Applies lines of `key: value`, `None` if they are gone.
+    ///
+    /// # Errors
+    /// Why the last good tuning stays in force.
+    pub fn edit_text(&mut self, text: Option<&str>) -> Result<Outcome, Refusal> {
+        self.take(match text {
+            Some(text) if !text.trim().is_empty() => {
+                Tuning::from_text(text).map_err(Refusal::Invalid)
+            }
+            _ => Err(Refusal::Empty),
+        })
+    }
+
     /// Applies the pairs of a ConfigMap, `None` if it is gone.
     ///
     /// # Errors
     /// Why the last good tuning stays in force.
     pub fn edit(&mut self, pairs: Option<&[(&str, &str)]>) -> Result<Outcome, Refusal> {
-        let result = match pairs {
+        self.take(match pairs {
             None | Some([]) => Err(Refusal::Empty),
             Some(pairs) => Tuning::from_pairs(pairs.iter().copied()).map_err(Refusal::Invalid),
-        };
-        match result {
+        })
+    }
+
+    fn take(&mut self, read: Result<Tuning, Refusal>) -> Result<Outcome, Refusal> {
+        match read {
             Ok(tuning) => {
                 self.refused = None;
                 if tuning == self.tuning {

@@ -44,6 +44,11 @@ impl Mode {
         Self::Off,
     ];
 
+    /// The mode of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
@@ -99,7 +104,7 @@ impl Default for Tuning {
             late_window_price: 60.0,
             decision_interval: 5.0,
             learning_rate: 0.5,
-            learning_rate_floor: 0.003,
+            learning_rate_floor: 0.0005,
             discount: 0.8,
             trace_decay: 0.8,
             exploration: 0.03,

@@ -146,7 +146,7 @@ impl Pairs<'_> {
 }
 
 fn mode(text: &str) -> Option<Mode> {
-    Mode::ALL.into_iter().find(|mode| mode.name() == text)
+    Mode::named(text)
 }
 
 fn switch(text: &str) -> Option<bool> {

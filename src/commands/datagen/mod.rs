@@ -3,11 +3,17 @@
 mod generate;
 mod meter;
 mod publish;
+mod run;
+mod runs;
+mod submit;
+mod traffic;
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use windlass_datagen::pattern::Pattern;
+
+pub(crate) use submit::{Load, job};
 
 use crate::config::Config;
 use crate::values::{Share, Span};
@@ -19,7 +25,9 @@ Examples:
   windlass datagen generate --out orders --files 50 --rows 1000000
       50 files of a million orders
   windlass datagen publish --broker amqp://localhost --files orders --speed max --format arrow
-      publish them as fast as the broker takes them";
+      publish them as fast as the broker takes them
+  windlass datagen submit --rate 20000 --for 60s --name rehearsal
+      the same in the cluster that KUBECONFIG names; then: windlass audit --run rehearsal";
 
 /// Arguments of `windlass datagen`.
 #[derive(Debug, Args)]
@@ -34,18 +42,30 @@ enum Command {
     /// Write orders to files, one source a file, and a manifest beside them
     Generate(generate::Generate),
     /// Publish orders, generated or from files, and write a manifest of what was confirmed
-    Publish(publish::Publish),
+    Publish(Box<publish::Publish>),
+    /// Publish generated orders in the cluster, as a Job
+    Submit(submit::Submit),
+    /// List the runs that were submitted, or that a database knows
+    List(runs::List),
+    /// Show what a submitted run has written
+    Logs(runs::Logs),
+    /// End a submitted run early; its manifest holds what was confirmed
+    Cancel(runs::Cancel),
 }
 
 impl Datagen {
-    /// Generates or publishes.
+    /// Generates, publishes or submits.
     ///
     /// # Errors
-    /// If files, broker or manifest fail, or messages are left unconfirmed.
+    /// If files, broker, manifest or cluster fail, or messages are left unconfirmed.
     pub async fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
         match &self.command {
             Command::Generate(generate) => generate.run(config).await,
             Command::Publish(publish) => publish.run(config).await,
+            Command::Submit(submit) => submit.run().await,
+            Command::List(list) => list.run(config).await,
+            Command::Logs(logs) => logs.run().await,
+            Command::Cancel(cancel) => cancel.run().await,
         }
     }
 }

@@ -20,13 +20,12 @@ use windlass_dispatcher::store::{Reader, Store};
 use windlass_functions::stream::Stream;
 use windlass_functions::watermark::Times;
 
-use crate::commands::dispatch::cores;
 use crate::commands::{audit, board};
 use crate::config::Config;
 use crate::output;
 use crate::serve::{self, Server, Serving};
 use crate::shutdown::Signals;
-use crate::values::Span;
+use crate::values::{Pace, Span, Workers};
 use feed::Producer;
 use view::View;
 
@@ -40,6 +39,8 @@ Examples:
   windlass demo
       half a minute of Singles' Day, then the audit
   windlass demo --rate 50000 --for 2m
+  windlass demo --pace 50ms+600us --rate 1000 --for 2m
+      a slow function: the scaler enlarges the pool when the sale opens
 
 What it leaves behind is an ordinary store: look into it with windlass query, or with sqlite3.";
 
@@ -56,9 +57,16 @@ pub struct Demo {
     /// Seed of the orders
     #[arg(long, default_value_t = 11)]
     seed: u64,
-    /// Local workers [default: one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    workers: Option<u16>,
+    /// Local workers: a number from 1, or auto for as many as the scaler decides
+    #[arg(long, value_name = "N", default_value = "auto")]
+    workers: Workers,
+    /// With --workers auto: the scaler's tuning, watched
+    #[arg(long, value_name = "FILE")]
+    scaler: Option<PathBuf>,
+    /// Have workers take at least so long for a batch and a tuple of it, such as 50ms+600us, in
+    /// batches of 500: to see the scaler at work
+    #[arg(long, value_name = "TIMES")]
+    pace: Option<Pace>,
     /// Leave the results in this directory [default: a new one among the temporary files]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -73,6 +81,10 @@ impl Demo {
     /// # Errors
     /// If the directory cannot be written, or the run does not settle.
     pub async fn run(&self, _config: &Config) -> anyhow::Result<ExitCode> {
+        anyhow::ensure!(
+            self.workers != Workers::Count(0),
+            "expected at least one worker, got 0: the demo has no others"
+        );
         let mut signals = Signals::catch()?;
         let directory = self.directory()?;
         let url = format!("sqlite:{}", directory.join("results.sqlite").display());
@@ -92,16 +104,23 @@ impl Demo {
             replicas: None,
             token: None,
             listener: serve::listen(([127, 0, 0, 1], 0).into(), None).await?,
-            workers: self.workers.map_or_else(cores, usize::from),
+            tls: None,
+            workers: self.workers,
+            tuning: self.scaler.clone(),
+            program: None,
+            pace: self.pace,
             settings: Settings {
                 times: Times {
                     idle_timeout_ms: 1_000,
                     ..Times::default()
                 },
+                chunk_rows: self.chunk_rows(),
                 ..Settings::default()
             },
             grace: Duration::from_secs(20),
-        })?;
+            jobs: None,
+        })
+        .await?;
 
         let board = if self.no_board {
             None
@@ -133,6 +152,11 @@ impl Demo {
             board.stop().await;
         }
         report(&store, &stream, &manifest, &url, &path).await
+    }
+
+    /// Batches that can be shared out among slow workers.
+    fn chunk_rows(&self) -> usize {
+        self.pace.map_or(Settings::default().chunk_rows, |_| 500)
     }
 
     fn options(&self) -> feed::Options {
@@ -215,7 +239,7 @@ async fn report(
     path: &Path,
 ) -> anyhow::Result<ExitCode> {
     let ledger = store.audit(stream).await?;
-    let differences = audit::check(store, stream, &ledger, manifest).await?;
+    let differences = audit::check(store, stream, &ledger, manifest.clone(), audit::ALL).await?;
     let sum = |count: fn(&windlass_dispatcher::store::SourceAudit) -> i64| -> i64 {
         ledger.sources.iter().map(count).sum()
     };

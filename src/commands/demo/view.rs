@@ -13,6 +13,7 @@ use windlass_dispatcher::status::Status;
 use windlass_dispatcher::store::{GmvQuery, GmvRow, Reader};
 
 use crate::output::grouped;
+use crate::scaling;
 use crate::serve::Server;
 
 /// Windows shown.
@@ -60,7 +61,7 @@ impl View {
         if !self.terminal {
             if now() >= self.plain_at {
                 self.plain_at += PLAIN_EVERY;
-                let line = self.summary(&status, published);
+                let line = self.summary(&status, server.scaling(), published);
                 writeln!(self.out, "{}", line.join("; "))?;
             }
             return Ok(());
@@ -73,7 +74,7 @@ impl View {
         let rows = reader.gmv(&query).await.map(|answer| answer.rows);
         let mut lines = vec![String::new()];
         lines.extend(
-            self.summary(&status, published)
+            self.summary(&status, server.scaling(), published)
                 .into_iter()
                 .map(|l| format!("  {l}")),
         );
@@ -120,7 +121,12 @@ impl View {
         self.last = (now(), settled);
     }
 
-    fn summary(&self, status: &Status, published: u64) -> Vec<String> {
+    fn summary(
+        &self,
+        status: &Status,
+        scaling: Option<scaling::View>,
+        published: u64,
+    ) -> Vec<String> {
         let elapsed = self.started.elapsed().min(self.duration).as_secs();
         let load = &status.invocations;
         let latency = &status.window_latency;
@@ -129,7 +135,7 @@ impl View {
             .values()
             .map(|shard| u64::from(shard.queue_ready) + shard.queue_unacked)
             .sum();
-        vec![
+        let mut lines = vec![
             format!(
                 "{elapsed} s of {} s   {} orders/s   Ctrl-C drains",
                 self.duration.as_secs(),
@@ -149,7 +155,14 @@ impl View {
                 load.idle,
                 grouped(load.answered),
             ),
-        ]
+        ];
+        if let Some(scaler) = scaling {
+            lines.push(format!(
+                "pool {} ({} ready)   {}",
+                scaler.size, scaler.ready, scaler.reason
+            ));
+        }
+        lines
     }
 }
 

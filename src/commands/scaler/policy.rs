@@ -10,11 +10,14 @@ use windlass_scaler::agent::presets;
 use windlass_scaler::agent::snapshot::Snapshot;
 use windlass_scaler::picture::Picture;
 
+use super::tables::{Agent, from_file, kept, read};
+use crate::cli::StoreArg;
+use crate::config::Config;
 use crate::output;
 
 const EXAMPLES: &str = "\
 Examples:
-  windlass scaler policy
+  windlass scaler policy --store mysql://windlass:PASSWORD@db/windlass
   windlass scaler policy --table table.txt --svg policy.svg
   windlass scaler policy --csv policy.csv";
 
@@ -22,9 +25,15 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Policy {
-    /// A table that `windlass scaler train` wrote [default: the shipped one]
+    /// A table that `export` or `train` wrote [default: the newest in the store; without a store, or
+    /// in one without a table, the shipped one]
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
+    /// A version of the table in the store; `windlass scaler tables` lists them
+    #[arg(long, value_name = "VERSION", conflicts_with = "table")]
+    version: Option<u64>,
+    #[command(flatten)]
+    store: StoreArg,
     /// Draw it into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -38,16 +47,8 @@ impl Policy {
     ///
     /// # Errors
     /// If the table does not fit or a file cannot be read or written.
-    pub fn run(&self) -> anyhow::Result<ExitCode> {
-        let snapshot = match &self.table {
-            None => presets::shipped(),
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("cannot read the table {}", path.display()))?;
-                Snapshot::from_text(&text, presets::elastic_layout())
-                    .with_context(|| format!("cannot use the table {}", path.display()))?
-            }
-        };
+    pub async fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
+        let snapshot = self.snapshot(config).await?;
         let picture = Picture::of(&snapshot.table, snapshot.kappa);
         for (path, text) in [(&self.svg, picture.svg()), (&self.csv, picture.csv())] {
             if let Some(path) = path {
@@ -61,5 +62,23 @@ impl Policy {
             out.flush()?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    async fn snapshot(&self, config: &Config) -> anyhow::Result<Snapshot> {
+        if let Some(path) = &self.table {
+            return from_file(path, Agent::Elastic);
+        }
+        if self.version.is_none() && self.store.url(config).is_err() {
+            return Ok(presets::shipped());
+        }
+        let mut journal = super::journal(&self.store, config).await?;
+        if let Some(version) = self.version {
+            let row = kept(&mut journal, Agent::Elastic, Some(version)).await?;
+            return read(&row.body, Agent::Elastic);
+        }
+        match journal.table(Agent::Elastic.name(), None).await? {
+            Some(row) => read(&row.body, Agent::Elastic),
+            None => Ok(presets::shipped()),
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! A broker's URL: parsed once, shown without the password, connected to.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
+use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties};
 use url::Url;
+use windlass_functions::trust;
 
 use super::fault::{Fault, code};
 use crate::broker::BrokerError;
@@ -17,10 +20,15 @@ const HEARTBEAT: u16 = 10;
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Where a broker is and how to log in. Its `Display` shows no credentials.
-pub struct Address(AMQPUri);
+pub struct Address {
+    uri: AMQPUri,
+    /// Trusted besides the system's authorities, PEM.
+    authority: Option<String>,
+}
 
 impl Address {
-    /// Parses `amqp://` and `amqps://` URLs; a missing vhost is `/`.
+    /// Parses `amqp://` and `amqps://` URLs; a missing vhost is `/`. The query may name a private
+    /// authority's certificates, as RabbitMQ's own clients do: `?cacertfile=/etc/ssl/ca.crt`.
     ///
     /// # Errors
     /// [`BrokerError::BadUrl`], which never quotes the URL.
@@ -44,15 +52,25 @@ impl Address {
             uri.vhost = "/".into();
         }
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
-        Ok(Self(uri))
+        let file = url.query_pairs().find(|(name, _)| name == "cacertfile");
+        let authority = file.map(|(_, path)| trust::authority(Path::new(&*path)));
+        let authority = authority.transpose();
+        let authority = authority.map_err(|error| bad(format!("names a bad file ({error})")))?;
+        Ok(Self { uri, authority })
     }
 
     /// Opens a connection that the broker lists under `name`.
     pub async fn connect(&self, name: &str) -> Result<Connection, BrokerError> {
-        // TLS needs one process-wide provider; if somebody installed one before us, theirs stays.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        trust::use_ring();
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let connecting = Connection::connect_uri(self.0.clone(), properties);
+        let tls = OwnedTLSConfig {
+            cert_chain: self.authority.clone(),
+            ..OwnedTLSConfig::default()
+        };
+        let connecting = async {
+            let runtime = lapin::runtime::default_runtime()?;
+            Connection::connect_uri_with_config(self.uri.clone(), properties, tls, runtime).await
+        };
         match tokio::time::timeout(CONNECT, connecting).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(self.explain(error.into())),
@@ -61,7 +79,7 @@ impl Address {
     }
 
     fn explain(&self, fault: Fault) -> BrokerError {
-        let user = self.0.authority.userinfo.username.clone();
+        let user = self.uri.authority.userinfo.username.clone();
         match fault.code {
             code::ACCESS_REFUSED => BrokerError::Credentials {
                 address: self.to_string(),
@@ -70,14 +88,17 @@ impl Address {
             code::NOT_ALLOWED | code::NOT_FOUND => BrokerError::Vhost {
                 address: self.to_string(),
                 user,
-                vhost: self.0.vhost.clone(),
+                vhost: self.uri.vhost.clone(),
                 reason: fault.reason,
             },
             _ => self.unreachable(fault.reason),
         }
     }
 
-    fn unreachable(&self, reason: String) -> BrokerError {
+    fn unreachable(&self, mut reason: String) -> BrokerError {
+        if let Some(meaning) = trust::explain(&reason) {
+            reason = format!("{reason}; {meaning}");
+        }
         BrokerError::Unreachable {
             address: self.to_string(),
             reason,
@@ -87,11 +108,11 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.0.scheme {
+        let scheme = match self.uri.scheme {
             AMQPScheme::AMQP => "amqp",
             AMQPScheme::AMQPS => "amqps",
         };
-        let authority = &self.0.authority;
+        let authority = &self.uri.authority;
         if authority.host.contains(':') {
             write!(f, "{scheme}://[{}]:{}", authority.host, authority.port)
         } else {
@@ -119,12 +140,12 @@ mod tests {
 
     #[test]
     fn a_missing_vhost_is_the_default_one_and_a_given_heartbeat_stays() {
-        let vhost = |url| Address::parse(url).unwrap().0.vhost;
+        let vhost = |url| Address::parse(url).unwrap().uri.vhost;
         assert_eq!(vhost("amqp://h"), "/");
         assert_eq!(vhost("amqp://h/"), "/");
         assert_eq!(vhost("amqp://h/%2f"), "/");
         assert_eq!(vhost("amqp://h/a%2Fb"), "a/b");
-        let heartbeat = |url| Address::parse(url).unwrap().0.query.heartbeat;
+        let heartbeat = |url| Address::parse(url).unwrap().uri.query.heartbeat;
         assert_eq!(heartbeat("amqp://h"), Some(HEARTBEAT));
         assert_eq!(heartbeat("amqp://h/%2f?heartbeat=3"), Some(3));
     }

@@ -128,6 +128,13 @@ impl Amqp {
         quarantine::replay(&publisher, &self.topology, filter).await
     }
 
+    pub(super) async fn expire_quarantine(&self, before: i64) -> Result<u64, BrokerError> {
+        let publisher = Publisher::open(&self.address).await?;
+        let expired = quarantine::expire(&publisher, &self.topology, before).await;
+        publisher.close().await;
+        expired
+    }
+
     pub(super) async fn close(&self) {
         let consuming = self.consuming.lock().await;
         if consuming.status().connected() {

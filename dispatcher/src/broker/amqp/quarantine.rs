@@ -13,6 +13,7 @@ use super::publisher::{Outgoing, Publisher, confirmed, properties, short};
 use crate::broker::{
     BrokerError, QuarantineFilter, QuarantineMessage, Quarantined, Replayed, Topology,
 };
+use crate::clock::Clock;
 
 const OUTCOME: &str = "windlass-outcome";
 const REASON: &str = "windlass-reason";
@@ -39,6 +40,9 @@ pub fn to_wire(message: QuarantineMessage, queue: &str) -> Result<Outgoing, Brok
         headers.insert(SEQ.into(), text(seq.to_string()));
     }
     let properties = properties(message.content_type.as_deref(), Some(&message.id))?;
+    // Seconds, by AMQP: retention goes by it.
+    let put_here = (Clock::start().now().unix_ms / 1_000).cast_unsigned();
+    let properties = properties.with_timestamp(put_here);
     Ok(Outgoing {
         exchange: ShortString::default(),
         routing_key: short("queue name", queue)?,
@@ -126,6 +130,32 @@ pub async fn replay(
     Ok(counts)
 }
 
+/// Takes out what was put in before `before`, seconds since 1970. The queue is in the order of time,
+/// so the first younger message ends the walk; what has no time is passed over.
+pub async fn expire(
+    publisher: &Publisher,
+    topology: &Topology,
+    before: i64,
+) -> Result<u64, BrokerError> {
+    let walk = Walk::start(&publisher.channel, topology).await?;
+    let mut expired = 0;
+    for _ in 0..walk.waiting {
+        let Some(message) = walk.get().await? else {
+            break;
+        };
+        let Some(at) = *message.properties.timestamp() else {
+            continue;
+        };
+        if i64::try_from(at).unwrap_or(i64::MAX) >= before {
+            break;
+        }
+        walk.acknowledge(message.delivery_tag).await?;
+        expired += 1;
+    }
+    walk.end().await;
+    Ok(expired)
+}
+
 fn again(topology: &Topology, message: Quarantined) -> Result<Outgoing, BrokerError> {
     let settled = message.is_settled();
     Outgoing::to_stream(
@@ -146,9 +176,7 @@ async fn settle(
         return Ok(0);
     };
     confirmed(confirm, &outgoing).await?;
-    within(walk.channel.basic_ack(tag, BasicAckOptions::default()))
-        .await
-        .map_err(|fault| walk.failed(fault))?;
+    walk.acknowledge(tag).await?;
     Ok(1)
 }
 
@@ -177,11 +205,22 @@ impl<'a> Walk<'a> {
     }
 
     async fn next(&self) -> Result<Option<(u64, Quarantined)>, BrokerError> {
+        let got = self.get().await?;
+        Ok(got.map(|message| (message.delivery_tag, from_wire(message))))
+    }
+
+    async fn get(&self) -> Result<Option<Message>, BrokerError> {
         let getting = self
             .channel
             .basic_get(self.queue.clone(), BasicGetOptions::default());
         let got = within(getting).await.map_err(|fault| self.failed(fault))?;
-        Ok(got.map(|got| (got.delivery.delivery_tag, from_wire(got.delivery))))
+        Ok(got.map(|got| got.delivery))
+    }
+
+    async fn acknowledge(&self, tag: u64) -> Result<(), BrokerError> {
+        within(self.channel.basic_ack(tag, BasicAckOptions::default()))
+            .await
+            .map_err(|fault| self.failed(fault))
     }
 
     async fn end(self) {

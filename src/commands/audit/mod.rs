@@ -1,20 +1,27 @@
 //! `windlass audit`: what became of every tuple.
 
+mod cluster;
+mod run;
+
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
 use windlass_datagen::manifest::{
-    Differences, Manifest, SourceCounts, UncountedKind, UncountedTuple, WindowRow, compare,
+    Difference, Differences, Manifest, SourceCounts, UncountedKind, UncountedTuple, WindowRow,
+    compare,
 };
 use windlass_dispatcher::store::{Audit as Ledger, OutcomeFilter, OutcomeRow, SourceAudit, Store};
 use windlass_functions::stream::Stream;
+use windlass_jobs::name::RunName;
 
-use crate::cli::StoreArg;
+use crate::cli::{ClusterArgs, StoreArg};
 use crate::config::Config;
 use crate::output::{self, ReportFormat};
+use crate::values::Span;
 
 /// How many gaps of a source the table spells out.
 const GAPS_SHOWN: usize = 3;
@@ -24,12 +31,19 @@ Examples:
   windlass audit --store sqlite:windlass.sqlite
   windlass audit --store mysql://windlass:PASSWORD@db/windlass --manifest run.manifest.json
       compare every window with what `windlass datagen` published
+  windlass audit --run nightly
+      the same for a run of `windlass datagen submit`: waits for its end and until all is settled
 
+Without --store, --run works in the cluster that KUBECONFIG names: as a Job there, since the database
+need not be within reach from here. The report is its log, the exit status is its own.
+A run is checked together with others that published into the same windows; orders of anybody else in
+these windows are a difference.
 Of each source, the distinct tuples seen = counted + late + quarantined; gaps are numbers that
 never came. Duplicates, redeliveries, undecodable and misrouted take no part in the sum.
 A manifest takes for late what comes more than 5.5 s behind, the default --delay and
 --allowed-lateness together. Of a dispatcher with less, it calls what rightly was late a difference.
-Exit status: 0 if all is well, 1 on an error or if a --manifest differs.";
+Windows whose rows `windlass retain` has removed are left out, and it is said so.
+Exit status: 0 if all is well, 1 on an error or if a --manifest or --run differs.";
 
 /// Arguments of `windlass audit`.
 #[derive(Debug, Args)]
@@ -40,6 +54,14 @@ pub struct Audit {
     /// What was published, as `windlass datagen` wrote it; repeat it for several runs
     #[arg(long = "manifest", value_name = "FILE")]
     manifests: Vec<PathBuf>,
+    /// A run that kept its manifest in the store
+    #[arg(long, value_name = "NAME")]
+    run: Option<RunName>,
+    /// With --run: compare all the same when nothing more was settled for so long
+    #[arg(long, value_name = "SPAN", default_value = "2m", requires = "run")]
+    patience: Span,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// How to show it
     #[arg(long, value_enum, default_value_t)]
     format: ReportFormat,
@@ -52,6 +74,10 @@ struct Document<'a> {
     ledger: &'a Ledger,
     #[serde(skip_serializing_if = "Option::is_none")]
     differences: Option<&'a Differences>,
+    /// Start of the oldest window that was compared, ms UTC, if the manifest has older ones, whose rows
+    /// were removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retained_from: Option<i64>,
 }
 
 impl Audit {
@@ -60,11 +86,35 @@ impl Audit {
     /// # Errors
     /// If the store or a manifest cannot be read. A difference is no error, but exit status 1.
     pub async fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
-        let manifest = self.manifest()?;
-        let store = Store::connect(self.store.url(config)?).await?;
-        let ledger = store.audit(&config.stream).await?;
+        let files = self.manifest()?;
+        let url = match (&self.run, self.store.url(config)) {
+            (Some(name), Err(_)) if files.is_none() => return cluster::audit(self, name).await,
+            (_, url) => url?,
+        };
+        let store = Store::connect(url).await?;
+        let stream = &config.stream;
+        let (manifest, starts) = match &self.run {
+            None => (files, ALL),
+            Some(name) => {
+                let oracle = run::oracle(&store, stream, name, self.patience.0).await?;
+                let manifest = match files {
+                    Some(files) => oracle.manifest.merge(files)?,
+                    None => oracle.manifest,
+                };
+                (Some(manifest), oracle.starts)
+            }
+        };
+        let ledger = store.audit(stream).await?;
+        let mut retained_from = None;
         let differences = match manifest {
-            Some(manifest) => Some(check(&store, &config.stream, &ledger, &manifest).await?),
+            Some(manifest) => {
+                let first = manifest
+                    .span()
+                    .map_or(i64::MAX, |(first, _)| first.max(*starts.start()));
+                let bound = store.retained_from(stream).await?;
+                retained_from = bound.filter(|bound| first < *bound);
+                Some(check(&store, stream, &ledger, manifest, starts).await?)
+            }
             None => None,
         };
         let mut out = output::stdout();
@@ -74,12 +124,20 @@ impl Audit {
                 &Document {
                     ledger: &ledger,
                     differences: differences.as_ref(),
+                    retained_from,
                 },
             )?,
             ReportFormat::Table => {
                 report(&mut out, &ledger)?;
                 if let Some(differences) = &differences {
                     writeln!(out, "manifest: {differences}")?;
+                }
+                if let Some(from) = retained_from {
+                    let from = output::instant(from);
+                    writeln!(
+                        out,
+                        "windows before {from} are past their retention: not compared"
+                    )?;
                 }
             }
         }
@@ -101,15 +159,24 @@ impl Audit {
     }
 }
 
-/// Holds the store against the manifest, window by window and source by source.
+/// Every window.
+pub(crate) const ALL: RangeInclusive<i64> = i64::MIN..=i64::MAX;
+
+/// Holds the store against the manifest: the windows that start in `starts` and are retained, and the
+/// sources. If `starts` are not all, other sources than the manifest's are left out.
 pub(crate) async fn check(
     store: &Store,
     stream: &Stream,
     ledger: &Ledger,
-    manifest: &Manifest,
+    manifest: Manifest,
+    starts: RangeInclusive<i64>,
 ) -> anyhow::Result<Differences> {
+    let retained = store.retained_from(stream).await?;
+    let first = retained.map_or(*starts.start(), |from| from.max(*starts.start()));
+    let compared = first..=*starts.end();
+    let manifest = manifest.within(compared.clone());
     let mut rows = Vec::new();
-    let mut pages = store.windows(stream).await?;
+    let mut pages = store.windows(stream, compared).await?;
     while let Some(row) = pages.next().await? {
         rows.push(WindowRow {
             window_start_ms: row.window,
@@ -124,8 +191,17 @@ pub(crate) async fn check(
         .outcomes(stream, &OutcomeFilter::default(), u32::MAX)
         .await?;
     let uncounted = outcomes.into_iter().map(uncounted);
-    let sources = ledger.sources.iter().map(counts);
-    Ok(compare(manifest, rows, uncounted, sources))
+    let ours =
+        |source: &&SourceAudit| starts == ALL || manifest.sources.contains_key(&source.source);
+    let sources: Vec<_> = ledger.sources.iter().filter(ours).map(counts).collect();
+    let mut differences = compare(&manifest, rows, uncounted, sources);
+    if retained.is_some() {
+        // Outcomes of windows that are gone are gone, too; counters are kept.
+        differences.differences.retain(|difference| {
+            !matches!(difference, Difference::Listing { counters, listed, .. } if listed < counters)
+        });
+    }
+    Ok(differences)
 }
 
 fn uncounted(row: OutcomeRow) -> UncountedTuple {

@@ -1,0 +1,183 @@
+//! What a scaler was told, second by second, as text: enough to run the same seconds again.
+//!
+//! A line a second, numbers written so that they read back to the same bits:
+//!
+//! ```text
+//! now,starting,ready,calendar,explore,direction,arrived,busy,ready-seconds,queued-tuples,…
+//! 12.004,0,3,0,0.71,0.2,6000,2.4,3,0,0,…
+//! 13.004,0,3,0,0.31,0.9,restarted
+//! ```
+
+use std::fmt::Write;
+
+use super::controller::Second;
+use super::meter::Missing;
+use super::sample::{Pool, Sample};
+use super::sarsa::Luck;
+
+/// The columns' names, for a file's first line.
+pub const HEADER: &str = "now,starting,ready,calendar,explore,direction,arrived,busy,ready-seconds,\
+                          queued-tuples,queued-seconds,started-tuples,started-seconds,\
+                          started-batches,cost,late";
+
+const MISSING: [(Missing, &str); 5] = [
+    (Missing::First, "first"),
+    (Missing::NoAnswer, "no-answer"),
+    (Missing::NotANumber, "not-a-number"),
+    (Missing::Restarted, "restarted"),
+    (Missing::ClockJumped, "clock-jumped"),
+];
+
+/// A line that is no record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: expected the {} columns {HEADER}, got {found:?}", HEADER.split(',').count())]
+pub struct NotARecord {
+    line: usize,
+    found: String,
+}
+
+/// Writes a second.
+pub fn to_line(second: &Second) -> String {
+    let Second {
+        now,
+        pool,
+        calendar,
+        luck,
+        ..
+    } = second;
+    let mut line = format!(
+        "{now},{},{},{calendar},{},{}",
+        pool.starting, pool.ready, luck.explore, luck.direction
+    );
+    match &second.seen {
+        Ok(s) => {
+            for number in [
+                s.arrived,
+                s.busy,
+                s.ready,
+                s.queued_tuples,
+                s.queued_seconds,
+                s.started_tuples,
+                s.started_seconds,
+                s.started_batches,
+                s.cost,
+                s.late,
+            ] {
+                // Writing to a string does not fail.
+                let _ = write!(line, ",{number}");
+            }
+        }
+        Err(missing) => {
+            let name = MISSING.iter().find(|(known, _)| known == missing);
+            let _ = write!(line, ",{}", name.map_or("no-answer", |(_, name)| name));
+        }
+    }
+    line
+}
+
+/// Reads a second.
+pub fn from_line(line: &str) -> Option<Second> {
+    let fields: Vec<&str> = line.trim().split(',').collect();
+    let number = |at: usize| fields.get(at)?.parse::<f64>().ok();
+    let count = |at: usize| fields.get(at)?.parse::<u32>().ok();
+    let seen = match fields.len() {
+        7 => {
+            let missing = MISSING.iter().find(|(_, name)| *name == fields[6]);
+            Err(missing?.0)
+        }
+        16 => Ok(Sample {
+            arrived: number(6)?,
+            busy: number(7)?,
+            ready: number(8)?,
+            queued_tuples: number(9)?,
+            queued_seconds: number(10)?,
+            started_tuples: number(11)?,
+            started_seconds: number(12)?,
+            started_batches: number(13)?,
+            cost: number(14)?,
+            late: number(15)?,
+        }),
+        _ => return None,
+    };
+    Some(Second {
+        now: number(0)?,
+        seen,
+        pool: Pool {
+            starting: count(1)?,
+            ready: count(2)?,
+        },
+        calendar: count(3)?,
+        luck: Luck {
+            explore: number(4)?,
+            direction: number(5)?,
+        },
+    })
+}
+
+/// Reads lines, a header among them or not; empty ones and those that begin with `#` say nothing.
+///
+/// # Errors
+/// The first line that is no record.
+pub fn from_text(text: &str) -> Result<Vec<Second>, NotARecord> {
+    let lines = text.lines().enumerate();
+    let meant = lines.filter(|(_, line)| {
+        let line = line.trim();
+        !line.is_empty() && !line.starts_with('#') && line != HEADER
+    });
+    let read = meant.map(|(at, line)| {
+        from_line(line).ok_or_else(|| NotARecord {
+            line: at + 1,
+            found: line.chars().take(80).collect(),
+        })
+    });
+    read.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(seen: Result<Sample, Missing>) -> Second {
+        Second {
+            now: 0.1 + 0.2,
+            seen,
+            pool: Pool {
+                starting: 2,
+                ready: 3,
+            },
+            calendar: 4,
+            luck: Luck {
+                explore: 1.0 / 3.0,
+                direction: 2.0_f64.sqrt() - 1.0,
+            },
+        }
+    }
+
+    #[test]
+    fn seconds_are_read_back_to_the_bit() {
+        let sample = Sample {
+            arrived: 6_000.1,
+            late: 1e-17,
+            queued_seconds: 1.0 / 7.0,
+            ..Sample::default()
+        };
+        let mut seconds = vec![second(Ok(sample))];
+        seconds.extend(MISSING.map(|(missing, _)| second(Err(missing))));
+        let lines: Vec<String> = seconds.iter().map(to_line).collect();
+        let text = format!("{HEADER}\n# a remark\n\n{}\n", lines.join("\n"));
+        assert_eq!(from_text(&text).unwrap(), seconds);
+    }
+
+    #[test]
+    fn a_line_that_is_no_record_is_named() {
+        let good = to_line(&second(Err(Missing::First)));
+        for bad in [
+            "1,2,3",
+            "a,0,3,0,0.7,0.2,first",
+            "1,0,3,0,0.7,0.2,sometimes",
+        ] {
+            let error = from_text(&format!("{good}\n{bad}")).unwrap_err();
+            assert!(error.to_string().starts_with("line 2: "), "{error}");
+        }
+    }
+}

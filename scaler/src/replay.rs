@@ -1,0 +1,262 @@
+//! What other policies would have done with a recorded run: its arrivals and its batches' measured
+//! durations, served by a simulated pool that each policy sizes for itself.
+//!
+//! What is simulated is the pool: how long a worker takes to start, that batches are served first in,
+//! first out, and what the policy then sees. It is an estimate; the recorded run itself is the row
+//! `actual` beside it.
+
+use serde::Serialize;
+
+use crate::agent::capacity::Assumed;
+use crate::agent::controller::{Controller, Second};
+use crate::agent::history::{History, View};
+use crate::agent::meter::Missing;
+use crate::policies::{Formula, Named};
+use crate::simulator::{Measured, Setting, Trace, World};
+use crate::tuning::{Mode, Tuning};
+
+/// Seconds over which a batch's size and duration are averaged.
+const SMOOTHED: f64 = 30.0;
+
+/// A policy that a run can be replayed through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// A mode of the scaler, with its guards and limits.
+    Mode(Mode),
+    /// A formula as the benchmark knows it, within the same limits.
+    Formula(Named),
+}
+
+/// A name that no policy has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected a mode (elastic, paper, slo-ds2, hpa, static) or a formula ({}), got {found:?}",
+    formulas()
+)]
+pub struct NotAPolicy {
+    found: String,
+}
+
+fn formulas() -> String {
+    Named::ALL.map(Named::name).join(", ")
+}
+
+impl Policy {
+    /// What is compared unless somebody says otherwise.
+    pub const USUAL: [Self; 6] = [
+        Self::Mode(Mode::Elastic),
+        Self::Mode(Mode::Paper),
+        Self::Mode(Mode::SloDs2),
+        Self::Formula(Named::Ds2VolatilityTuned),
+        Self::Formula(Named::HpaDefault),
+        Self::Formula(Named::KedaQueueTuned),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mode(mode) => mode.name(),
+            Self::Formula(named) => named.name(),
+        }
+    }
+}
+
+impl std::str::FromStr for Policy {
+    type Err = NotAPolicy;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mode = Mode::named(text).filter(|mode| *mode != Mode::Off);
+        mode.map(Self::Mode)
+            .or_else(|| text.parse().ok().map(Self::Formula))
+            .ok_or_else(|| NotAPolicy { found: text.into() })
+    }
+}
+
+/// What a policy made of a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Its name.
+    pub policy: String,
+    /// Pod-seconds.
+    pub cost: f64,
+    /// Windows that were late.
+    pub late: f64,
+    /// The same in percent of the windows.
+    pub late_percent: f64,
+    /// Pod-seconds and late windows at the price of the tuning.
+    pub price: f64,
+    /// 99th percentile of the windows' latency, seconds; not known of the recorded run.
+    pub p99: Option<f64>,
+    /// Resizes.
+    pub actions: u32,
+    /// Smallest and largest size.
+    pub sizes: (u32, u32),
+}
+
+/// A recorded run, ready to be replayed.
+#[derive(Clone, Debug)]
+pub struct Run {
+    seconds: Vec<Second>,
+    trace: Trace,
+    tuning: Tuning,
+}
+
+impl Run {
+    /// A run from its records, judged by a tuning. Seconds without a measurement are left out of
+    /// the simulated ones: nobody knows what arrived in them.
+    pub fn new(records: Vec<Second>, tuning: Tuning) -> Self {
+        let seconds: Vec<Second> = records.into_iter().filter(|s| s.seen.is_ok()).collect();
+        let Assumed {
+            mut tuples,
+            seconds: mut each,
+        } = Assumed::default();
+        let measured = seconds.iter().map(|second| {
+            let sample = second.seen.unwrap_or_default();
+            if sample.started_batches > 0.0 {
+                let weight = (sample.started_batches / SMOOTHED).min(1.0);
+                tuples += weight * (sample.started_tuples / sample.started_batches - tuples);
+                each += weight * (sample.started_seconds / sample.started_batches - each);
+            }
+            Measured {
+                tuples: sample.arrived.round().clamp(0.0, 1e9) as u32,
+                batch_tuples: tuples.max(1.0),
+                batch_seconds: each.max(1e-6),
+            }
+        });
+        let setting = Setting {
+            min: tuning.min_size,
+            max: tuning.max_size.min(120),
+            goal: tuning.latency_goal,
+            jobs_max: 0,
+            ..Setting::default()
+        };
+        let trace = Trace::measured(&measured.collect::<Vec<_>>(), setting);
+        Self {
+            seconds,
+            trace,
+            tuning,
+        }
+    }
+
+    /// How many seconds were measured.
+    pub fn len(&self) -> usize {
+        self.seconds.len()
+    }
+
+    /// Whether none were.
+    pub fn is_empty(&self) -> bool {
+        self.seconds.is_empty()
+    }
+
+    /// The run as it was.
+    pub fn actual(&self) -> Outcome {
+        let sum = |of: fn(&crate::agent::sample::Sample) -> f64| -> f64 {
+            let seen = self.seconds.iter().filter_map(|s| s.seen.as_ref().ok());
+            seen.map(of).sum()
+        };
+        let sizes: Vec<u32> = self.seconds.iter().map(|s| s.pool.size()).collect();
+        let actions = sizes.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        self.outcome(
+            "actual",
+            sum(|s| s.cost),
+            sum(|s| s.late),
+            None,
+            actions as u32,
+            &sizes,
+        )
+    }
+
+    /// The same run with `policy` in charge; `controller` is one with what its agents know.
+    pub fn play(&self, policy: Policy, controller: &Controller) -> Outcome {
+        let first = self.seconds.first().map_or(1, |second| second.pool.size());
+        let first = first.clamp(self.tuning.min_size, self.tuning.max_size);
+        let mut world = World::new(&self.trace, first);
+        let mut player = match policy {
+            Policy::Mode(mode) => {
+                let mut controller = controller.clone();
+                controller.retune(Tuning {
+                    mode,
+                    ..self.tuning.clone()
+                });
+                Player::Controller(Box::new(controller))
+            }
+            Policy::Formula(named) => Player::Formula(Box::new(named.policy()), History::default()),
+        };
+        let mut seen = Err(Missing::First);
+        let mut sizes = Vec::with_capacity(self.seconds.len());
+        for (at, record) in self.seconds.iter().enumerate() {
+            let second = Second {
+                now: at as f64,
+                seen,
+                pool: world.pool(),
+                ..*record
+            };
+            if let Some(size) = player.second(second) {
+                let floor = record.calendar.max(self.tuning.min_size);
+                world.resize(size.max(floor).min(self.tuning.max_size));
+            }
+            sizes.push(world.pool().size());
+            match world.step() {
+                Some(sample) => seen = Ok(sample),
+                None => break,
+            }
+        }
+        let metrics = world.metrics();
+        self.outcome(
+            policy.name(),
+            metrics.cost,
+            metrics.late.into(),
+            Some(metrics.p99),
+            metrics.actions,
+            &sizes,
+        )
+    }
+
+    fn outcome(
+        &self,
+        policy: &str,
+        cost: f64,
+        late: f64,
+        p99: Option<f64>,
+        actions: u32,
+        sizes: &[u32],
+    ) -> Outcome {
+        Outcome {
+            policy: policy.into(),
+            cost,
+            late,
+            late_percent: 100.0 * late / self.seconds.len().max(1) as f64,
+            price: cost + self.tuning.late_window_price * late,
+            p99,
+            actions,
+            sizes: (
+                sizes.iter().copied().min().unwrap_or(0),
+                sizes.iter().copied().max().unwrap_or(0),
+            ),
+        }
+    }
+}
+
+enum Player {
+    Controller(Box<Controller>),
+    Formula(Box<Formula>, History),
+}
+
+impl Player {
+    fn second(&mut self, second: Second) -> Option<u32> {
+        match self {
+            Self::Controller(controller) => controller.second(second).map(|d| d.desired),
+            Self::Formula(formula, history) => {
+                if let Ok(sample) = second.seen {
+                    history.push(sample);
+                }
+                let view = View {
+                    now: second.now,
+                    history,
+                    pool: second.pool,
+                };
+                formula.desired(&view)
+            }
+        }
+    }
+}

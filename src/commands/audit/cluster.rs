@@ -1,0 +1,175 @@
+//! `windlass audit --run NAME` from outside: the audit is a Job beside the database, whose log is
+//! the report and whose exit status is ours.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use futures_util::AsyncReadExt;
+use jiff::Timestamp;
+use windlass_jobs::kubernetes::Cluster;
+use windlass_jobs::kubernetes::names;
+use windlass_jobs::kubernetes::task::{PodInfo, Task, TaskError};
+use windlass_jobs::name::RunName;
+
+use super::Audit;
+use crate::commands::datagen;
+use crate::output;
+use crate::shutdown::Signals;
+
+/// How often the cluster is asked.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often in a row it may leave a question unanswered: an API server that is overloaded, or being
+/// replaced, is no reason to give an audit up.
+const UNANSWERED: u32 = 120;
+
+/// Waits for the run's Job to end, if it is still there, then audits.
+pub(super) async fn audit(audit: &Audit, name: &RunName) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::catch()?;
+    let cluster = audit.cluster.connect().await?;
+    tokio::select! {
+        ended = run_ended(&cluster, name) => ended?,
+        () = signals.next() => bail!("stopped while the run was going on"),
+    }
+    let task = task(audit, name)?;
+    match answered(async || cluster.start(&task).await).await {
+        // Begun by a call whose answer was lost: nobody else uses the name.
+        Ok(()) | Err(TaskError::Exists(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let ended = tokio::select! {
+        ended = report(&cluster, &task.name) => ended,
+        () = signals.next() => Err(anyhow::anyhow!("stopped while the audit was going on")),
+    };
+    if let Err(error) = cluster.remove(&task.name).await {
+        tracing::warn!(job = task.name, %error, "the audit's Job stays");
+    }
+    let (log, exit) = ended?;
+    let last = log.trim_ascii_end().rsplit(|byte| *byte == b'\n').next();
+    if let Some(problem) = last.and_then(|line| line.strip_prefix(b"error: ")) {
+        bail!("{}", String::from_utf8_lossy(problem));
+    }
+    let mut out = output::stdout();
+    out.write_all(&log)?;
+    out.flush()?;
+    Ok(ExitCode::from(exit))
+}
+
+fn task(audit: &Audit, name: &RunName) -> anyhow::Result<Task> {
+    let format = audit.format.to_possible_value();
+    let format = format.context("a format has a name")?;
+    // Names of one moment differ by the process that made them.
+    let suffix = Timestamp::now().as_millisecond() ^ (i64::from(std::process::id()) << 8);
+    Ok(Task {
+        name: format!("windlass-audit-{name}-{:06x}", suffix & 0xff_ffff),
+        component: names::COMPONENT_AUDIT,
+        args: vec![
+            "audit".into(),
+            format!("--run={name}"),
+            format!("--patience={}", audit.patience),
+            format!("--format={}", format.get_name()),
+        ],
+        secrets: vec![("WINDLASS_STORE", names::SECRET_STORE)],
+        // So that the log is the report and nothing else.
+        env: vec![("WINDLASS_LOG", "error".into())],
+        annotations: BTreeMap::new(),
+        retries: 0,
+        grace_seconds: 1,
+        keep_seconds: 3600,
+    })
+}
+
+/// Asks until there is an answer, but not for ever.
+async fn answered<T>(mut ask: impl AsyncFnMut() -> Result<T, TaskError>) -> Result<T, TaskError> {
+    let mut unanswered = 0;
+    loop {
+        match ask().await {
+            Err(TaskError::Unavailable(reason)) if unanswered < UNANSWERED => {
+                if unanswered == 0 {
+                    tracing::warn!(reason, "the cluster does not answer; asking again");
+                }
+                unanswered += 1;
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+async fn run_ended(cluster: &Cluster, name: &RunName) -> anyhow::Result<()> {
+    let job = datagen::job(name);
+    let mut said = None;
+    loop {
+        let Some(task) = answered(async || cluster.task(&job).await).await? else {
+            // Removed since, or published by hand: the database knows it or not.
+            return Ok(());
+        };
+        if task.state.has_ended() {
+            return Ok(());
+        }
+        // A pod that cannot start is worth an error now, not a wait for ever.
+        answered(async || cluster.newest_pod(&job).await).await?;
+        if said.as_ref() != Some(&task.state) {
+            tracing::info!(run = %name, state = %task.state, "waiting for the run's end");
+            said = Some(task.state);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The log and the exit status of the audit's pod, once it has ended.
+async fn report(cluster: &Cluster, job: &str) -> anyhow::Result<(Vec<u8>, u8)> {
+    tracing::info!(job, "the audit runs in the cluster");
+    let (pod, exit) = loop {
+        match answered(async || cluster.newest_pod(job).await).await? {
+            Some(PodInfo {
+                name,
+                exit_code: Some(exit),
+                ..
+            }) => break (name, exit),
+            Some(_) => {}
+            None => {
+                let task = answered(async || cluster.task(job).await).await?;
+                let task = task.context("the audit's Job was deleted: run the audit again")?;
+                if task.state.has_ended() {
+                    bail!(
+                        "the audit's Job has no pod ({}): run the audit again",
+                        task.state
+                    );
+                }
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    };
+    let mut log = Vec::new();
+    let stream = answered(async || cluster.logs(&pod, false).await).await?;
+    let mut stream = std::pin::pin!(stream);
+    stream
+        .read_to_end(&mut log)
+        .await
+        .context("the report broke off")?;
+    Ok((log, u8::try_from(exit).unwrap_or(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_is_asked_again_until_it_is_answered_or_refused() {
+        let mut asked = 0;
+        let answer = answered(async || {
+            asked += 1;
+            match asked {
+                1 => Err(TaskError::Unavailable("504".into())),
+                _ => Ok(asked),
+            }
+        });
+        assert_eq!(answer.await.unwrap(), 2);
+        let refused = answered(async || Err::<(), _>(TaskError::Forbidden("no".into())));
+        assert!(matches!(refused.await, Err(TaskError::Forbidden(_))));
+    }
+}

@@ -1,0 +1,331 @@
+//! `windlass scaler compare` and `replay`: a recorded run, decided again or by other policies.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use windlass_dispatcher::store::{DecisionRow, Journal};
+use windlass_scaler::agent::capacity::Volatility;
+use windlass_scaler::agent::controller::{Controller, Second};
+use windlass_scaler::agent::decision::Decision;
+use windlass_scaler::agent::presets;
+use windlass_scaler::agent::record::{HEADER, from_text, to_line};
+use windlass_scaler::replay::{Outcome, Policy, Run};
+use windlass_scaler::tuning::Tuning;
+
+use super::tables::{Agent, from_file, read};
+use crate::cli::StoreArg;
+use crate::config::Config;
+use crate::output::{self, ReportFormat};
+use crate::values::Span;
+
+/// Rows read in one go.
+const PAGE: u32 = 2_000;
+
+const COMPARE: &str = "\
+Examples:
+  windlass scaler compare
+      the running scaler's traffic so far, under each policy
+  windlass scaler compare --last 10m --policies elastic,slo-ds2,keda-queue-default -o json
+
+The row `actual` is what was measured. The others are simulated from the measured arrivals and batch
+durations, with workers that take 2 to 5 s to start. cost is in pod-seconds; price adds late windows at
+the tuning's late-window-price.";
+
+const REPLAY: &str = "\
+Examples:
+  windlass scaler replay --policies elastic,hpa-default
+      the newest recorded run of the store
+  windlass scaler replay --export run.csv
+  windlass scaler replay run.csv --policies elastic --table table.txt
+  windlass scaler replay --verify
+      decide every recorded second again and compare with what was decided then";
+
+/// Which policies, and how they are shown.
+#[derive(Debug, Args)]
+struct Show {
+    /// Policies, separated by commas: modes, or formulas of `windlass scaler bench` [default: the
+    /// tuning's shadow, else elastic, paper, slo-ds2, DS2, HPA and KEDA]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    policies: Vec<Policy>,
+    /// How to show it
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    output: ReportFormat,
+}
+
+/// Arguments of `windlass scaler compare`.
+#[derive(Debug, Args)]
+#[command(after_help = COMPARE)]
+pub struct Compare {
+    /// Only the newest seconds of the run
+    #[arg(long, value_name = "TIME")]
+    last: Option<Span>,
+    #[command(flatten)]
+    show: Show,
+    #[command(flatten)]
+    store: StoreArg,
+}
+
+/// Arguments of `windlass scaler replay`.
+#[derive(Debug, Args)]
+#[command(after_help = REPLAY)]
+pub struct Replay {
+    /// A run that --export wrote [default: one of the store]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The run that began at or before this time [default: the newest]
+    #[arg(long, value_name = "TIME", conflicts_with = "file")]
+    run: Option<String>,
+    /// The table of elastic [default: what it had learned when the run began, or the shipped one]
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
+    /// Write the run's seconds to this file, and do nothing else
+    #[arg(long, value_name = "FILE")]
+    export: Option<PathBuf>,
+    /// Decide every second again, and compare with what was decided then
+    #[arg(long, conflicts_with_all = ["file", "table", "export"])]
+    verify: bool,
+    #[command(flatten)]
+    show: Show,
+    #[command(flatten)]
+    store: StoreArg,
+}
+
+/// A run as it is kept.
+struct Kept {
+    rows: Vec<DecisionRow>,
+    tuning: Tuning,
+    controller: Controller,
+}
+
+impl Kept {
+    fn seconds(&self) -> anyhow::Result<Vec<Second>> {
+        let mut seconds = Vec::new();
+        for row in &self.rows {
+            let more = from_text(&row.seconds);
+            seconds.extend(more.with_context(|| format!("decision {} is damaged", row.no))?);
+        }
+        Ok(seconds)
+    }
+}
+
+impl Compare {
+    /// Compares.
+    ///
+    /// # Errors
+    /// If the store does not answer, or nothing is kept there.
+    pub async fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
+        let mut journal = super::journal(&self.store, config).await?;
+        let run = newest(&mut journal, None).await?;
+        let kept = load(&mut journal, run).await?;
+        let mut seconds = kept.seconds()?;
+        if let Some(Span(last)) = self.last {
+            let skip = seconds.len().saturating_sub(last.as_secs() as usize);
+            seconds.drain(..skip);
+        }
+        // What is in force now judges, and what was learned by now plays.
+        let tuning = match journal.state().await? {
+            Some((state, _)) => Tuning::from_text(&state.tuning).unwrap_or_default(),
+            None => kept.tuning.clone(),
+        };
+        let mut controller = kept.controller.clone();
+        if let Some(row) = journal.table(Agent::Elastic.name(), None).await?
+            && let Ok(snapshot) = read(&row.body, Agent::Elastic)
+        {
+            controller.elastic.learner.table = snapshot.table;
+        }
+        self.show.report(seconds, tuning, controller).await
+    }
+}
+
+impl Replay {
+    /// Replays.
+    ///
+    /// # Errors
+    /// If there is no such run, or `--verify` finds another decision.
+    pub async fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
+        let (seconds, tuning, mut controller) = if let Some(path) = &self.file {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the run {}", path.display()))?;
+            let seconds = from_text(&text)
+                .with_context(|| format!("cannot use the run {}", path.display()))?;
+            let tuning = Tuning::default();
+            (seconds, tuning.clone(), Controller::shipped(tuning))
+        } else {
+            let at = self.run.as_deref().map(super::parse_moment).transpose()?;
+            let mut journal = super::journal(&self.store, config).await?;
+            let run = newest(&mut journal, at).await?;
+            let kept = load(&mut journal, run).await?;
+            if self.verify {
+                return verify(kept);
+            }
+            (kept.seconds()?, kept.tuning, kept.controller)
+        };
+        if let Some(path) = &self.export {
+            let lines: Vec<String> = seconds.iter().map(to_line).collect();
+            let text = format!("{HEADER}\n{}\n", lines.join("\n"));
+            std::fs::write(path, text)
+                .with_context(|| format!("cannot write the run to {}", path.display()))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if let Some(path) = &self.table {
+            controller.elastic.learner.table = from_file(path, Agent::Elastic)?.table;
+        }
+        self.show.report(seconds, tuning, controller).await
+    }
+}
+
+impl Show {
+    async fn report(
+        &self,
+        seconds: Vec<Second>,
+        tuning: Tuning,
+        controller: Controller,
+    ) -> anyhow::Result<ExitCode> {
+        let policies = match (self.policies.as_slice(), tuning.shadow.as_slice()) {
+            ([], []) => Policy::USUAL.to_vec(),
+            ([], shadow) => shadow.iter().copied().map(Policy::Mode).collect(),
+            (given, _) => given.to_vec(),
+        };
+        let run = Run::new(seconds, tuning);
+        if run.is_empty() {
+            bail!(
+                "the run has no measured second yet: wait until the dispatcher has been measured"
+            );
+        }
+        let length = run.len();
+        let outcomes = tokio::task::spawn_blocking(move || {
+            let played = policies.iter().map(|&policy| run.play(policy, &controller));
+            std::iter::once(run.actual())
+                .chain(played)
+                .collect::<Vec<Outcome>>()
+        })
+        .await?;
+        let mut out = output::stdout();
+        match self.output {
+            ReportFormat::Json => output::json(&mut out, &outcomes)?,
+            ReportFormat::Table => {
+                writeln!(out, "{length} measured seconds")?;
+                let header = [
+                    "policy", "cost", "late", "late %", "price", "p99 s", "actions", "size",
+                ];
+                let rows = outcomes.iter().map(row);
+                writeln!(out, "{}", output::table(header, 1..8, rows))?;
+            }
+        }
+        out.flush()?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn row(outcome: &Outcome) -> [String; 8] {
+    let (smallest, largest) = outcome.sizes;
+    [
+        outcome.policy.clone(),
+        format!("{:.0}", outcome.cost),
+        format!("{:.0}", outcome.late),
+        format!("{:.2}", outcome.late_percent),
+        format!("{:.0}", outcome.price),
+        outcome
+            .p99
+            .map_or_else(String::new, |p99| format!("{p99:.2}")),
+        outcome.actions.to_string(),
+        format!("{smallest}…{largest}"),
+    ]
+}
+
+async fn newest(journal: &mut Journal, at: Option<i64>) -> anyhow::Result<i64> {
+    let runs = journal.runs(10_000).await?;
+    let mut begun = runs.iter().map(|(run, _)| *run);
+    let found = begun.find(|run| at.is_none_or(|at| *run <= at));
+    found.with_context(|| match at {
+        Some(at) if !runs.is_empty() => {
+            format!("no kept run began at or before {}", super::moment(at))
+        }
+        _ => super::NOTHING.into(),
+    })
+}
+
+/// Reads a run, with the tuning and the tables that it began with.
+async fn load(journal: &mut Journal, run: i64) -> anyhow::Result<Kept> {
+    let mut rows: Vec<DecisionRow> = Vec::new();
+    loop {
+        let after = rows.last().map_or(0, |row| row.no);
+        let page = journal.decisions(run, after, PAGE).await?;
+        let done = page.len() < PAGE as usize;
+        rows.extend(page);
+        if done {
+            break;
+        }
+    }
+    let mut tuning = Tuning::default();
+    let mut elastic = presets::elastic(presets::ELASTIC, presets::shipped().table);
+    let mut paper = presets::paper();
+    for (which, agent) in [(Agent::Elastic, &mut elastic), (Agent::Paper, &mut paper)] {
+        if let Some(row) = journal.table_of_run(which.name(), run).await? {
+            let snapshot = read(&row.body, which)?;
+            agent.volatility = Volatility::restored(snapshot.volatility);
+            agent.learner.table = snapshot.table;
+            tuning = Tuning::from_text(&row.tuning).unwrap_or_default();
+        }
+    }
+    let controller = Controller::new(tuning.clone(), elastic, paper);
+    Ok(Kept {
+        rows,
+        tuning,
+        controller,
+    })
+}
+
+/// Feeds the pure controller what was recorded, edits of the tuning included.
+fn verify(kept: Kept) -> anyhow::Result<ExitCode> {
+    let mut controller = kept.controller;
+    let (mut decisions, mut seconds) = (0_u64, 0_u64);
+    for (expected, row) in (1..).zip(&kept.rows) {
+        if row.no != expected {
+            bail!("decision {expected} is missing: it cannot be told what followed from it");
+        }
+        let mut decided = None;
+        for second in from_text(&row.seconds)? {
+            seconds += 1;
+            decided = controller.second(second);
+        }
+        match row.cause.as_str() {
+            "tuning" => {
+                let text: String = serde_json::from_str(&row.detail)?;
+                match Tuning::from_text(&text) {
+                    Ok(tuning) => controller.retune(tuning),
+                    Err(_) => bail!("decision {}: the recorded tuning is not valid", row.no),
+                }
+            }
+            "table" => bail!(
+                "{seconds} seconds and {decisions} decisions are the same; then a table was brought \
+                 in, beyond which this run is not verified"
+            ),
+            _ => {
+                // Through the same text as the record: equal decisions are equal texts.
+                let again = serde_json::to_string(&decided)?;
+                if again != row.detail {
+                    let was: Option<Decision> = serde_json::from_str(&row.detail)?;
+                    bail!(
+                        "decision {} of {} differs: it was {}, and is {}",
+                        row.no,
+                        super::moment(row.at_ms),
+                        was.map_or_else(|| "none".into(), |d| d.reason()),
+                        decided.map_or_else(|| "none".into(), |d| d.reason())
+                    );
+                }
+                decisions += u64::from(decided.is_some());
+            }
+        }
+    }
+    let mut out = output::stdout();
+    writeln!(
+        out,
+        "{seconds} seconds decided again: all {decisions} decisions are the same"
+    )?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,563 @@
+//! The scaler with a running dispatcher and real worker processes, without any server: the pool
+//! follows a step of load, an edit of the tuning, and what was learned before a restart; and every
+//! command that looks at it.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the tests are a shell: they read clocks"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::process::Command;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, interval, timeout};
+use windlass::serve::{self, Server, Serving};
+use windlass::values::Workers;
+use windlass_dispatcher::broker::{Broker, Topology};
+use windlass_dispatcher::shard::Settings;
+use windlass_dispatcher::status::Status;
+use windlass_dispatcher::store::Store;
+use windlass_functions::stream::Stream;
+use windlass_functions::watermark::Times;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A dispatcher on a store of its own, and orders for it at a rate that can be changed.
+struct Site {
+    directory: tempfile::TempDir,
+    broker: Broker,
+    server: Server,
+    rate: Arc<AtomicU64>,
+    published: Arc<AtomicU64>,
+    _publisher: JoinHandle<()>,
+}
+
+impl Site {
+    async fn new(workers: Workers, tuning: Option<&str>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let topology = Topology {
+            stream: Stream::default().name,
+            shards: 1,
+        };
+        let broker = Broker::connect("memory:", &topology).await.unwrap();
+        if let Some(tuning) = tuning {
+            std::fs::write(directory.path().join("tuning"), tuning).unwrap();
+        }
+        let tuning = tuning.map(|_| directory.path().join("tuning"));
+        let server = server(directory.path(), &broker, workers, tuning).await;
+        let (rate, published) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let publisher = publish(broker.clone(), Arc::clone(&rate), Arc::clone(&published));
+        Self {
+            directory,
+            broker,
+            server,
+            rate,
+            published,
+            _publisher: tokio::spawn(publisher),
+        }
+    }
+
+    fn tuning(&self) -> PathBuf {
+        self.directory.path().join("tuning")
+    }
+
+    fn size(&self) -> u32 {
+        self.status().pool.unwrap().desired
+    }
+
+    fn status(&self) -> Status {
+        self.server.status()
+    }
+
+    /// Waits until `is` holds, and says how long that took.
+    async fn until(&self, what: &str, limit: Duration, is: impl Fn(&Self) -> bool) -> Duration {
+        let started = Instant::now();
+        let waited = async {
+            while !is(self) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let pool = || (self.status().pool, self.server.scaling());
+        assert!(timeout(limit, waited).await.is_ok(), "{what}: {:?}", pool());
+        started.elapsed()
+    }
+
+    async fn windlass(&self, args: &[&str]) -> Output {
+        let url = store_url(self.directory.path());
+        Command::new(env!("CARGO_BIN_EXE_windlass"))
+            .args(["--log", "warn"])
+            .args(args)
+            .env("WINDLASS_STORE", url)
+            .output()
+            .await
+            .unwrap()
+    }
+
+    /// What a command that succeeds prints.
+    async fn says(&self, args: &[&str]) -> String {
+        let output = self.windlass(args).await;
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What a command that fails complains of.
+    async fn fails(&self, args: &[&str]) -> String {
+        let output = self.windlass(args).await;
+        assert!(!output.status.success(), "{args:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+/// In one step: half an edit is a bad one.
+fn replace(path: &Path, text: &str) {
+    let fresh = path.with_extension("fresh");
+    std::fs::write(&fresh, text).unwrap();
+    std::fs::rename(&fresh, path).unwrap();
+}
+
+fn store_url(directory: &Path) -> String {
+    format!("sqlite:{}", directory.join("w.sqlite").display())
+}
+
+async fn server(
+    directory: &Path,
+    broker: &Broker,
+    workers: Workers,
+    tuning: Option<PathBuf>,
+) -> Server {
+    let store = Store::connect(&store_url(directory)).await.unwrap();
+    let stream = Stream::default();
+    store.migrate(&stream, 1).await.unwrap();
+    windlass_functions::trust::use_ring();
+    let serving = Serving {
+        stream,
+        shards: 1,
+        broker: broker.clone(),
+        store,
+        replicas: None,
+        token: None,
+        listener: serve::listen(([127, 0, 0, 1], 0).into(), None)
+            .await
+            .unwrap(),
+        tls: None,
+        jobs: None,
+        workers,
+        tuning,
+        program: Some(env!("CARGO_BIN_EXE_windlass").into()),
+        pace: Some("20ms+600us".parse().unwrap()),
+        settings: Settings {
+            times: Times {
+                idle_timeout_ms: 1_000,
+                ..Times::default()
+            },
+            chunk_rows: 100,
+            ..Settings::default()
+        },
+        grace: Duration::from_secs(20),
+    };
+    Server::start(serving).await.unwrap()
+}
+
+async fn publish(broker: Broker, rate: Arc<AtomicU64>, published: Arc<AtomicU64>) {
+    let mut ticks = interval(Duration::from_millis(100));
+    let mut seq = 0;
+    loop {
+        ticks.tick().await;
+        let orders = rate.load(Ordering::Relaxed) / 10;
+        if orders == 0 {
+            continue;
+        }
+        let now = std::time::SystemTime::now();
+        let ts = now
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_millis();
+        let mut body = String::new();
+        for _ in 0..orders {
+            seq += 1;
+            body += &format!(
+                "{{\"source\":\"till\",\"seq\":{seq},\"ts\":{ts},\"province\":\"Hunan\",\"amount\":\"1.50\"}}\n"
+            );
+        }
+        let kind = Some("application/x-ndjson");
+        broker
+            .publish("till", kind, Bytes::from(body))
+            .await
+            .unwrap();
+        published.fetch_add(orders, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_local_pool_follows_a_tenfold_step_and_loses_no_batch_by_scaling() {
+    let site = Site::new(Workers::Auto, Some("max-size: 16\nlatency-goal: 1s\n")).await;
+    site.rate.store(400, Ordering::Relaxed);
+    tokio::time::sleep(12 * SECOND).await;
+    let before = site.size();
+    assert!(before <= 6, "{before}");
+
+    site.rate.store(4_000, Ordering::Relaxed);
+    let followed = site
+        .until("the pool follows", 20 * SECOND, |site| {
+            site.status().pool.unwrap().ready > before.max(4)
+        })
+        .await;
+    let recovered = site.recovered(60 * SECOND).await;
+    let peak = site.size();
+
+    site.rate.store(400, Ordering::Relaxed);
+    let shrunk = site
+        .until("it shrinks again", 90 * SECOND, |site| {
+            site.size() <= (peak / 2).max(before)
+        })
+        .await;
+    site.rate.store(0, Ordering::Relaxed);
+    let published = site.published.load(Ordering::Relaxed);
+    site.until("all orders are settled", 20 * SECOND, |site| {
+        site.status().tuples_settled >= site.published.load(Ordering::Relaxed)
+    })
+    .await;
+    let status = site.status();
+    assert_eq!(status.invocations.failed, 0, "no batch is lost to scaling");
+    assert_eq!(status.invocations.handed_out, status.invocations.answered);
+    assert!(status.tuples_settled >= published);
+    eprintln!(
+        "step ×10: {before} → {peak} workers, followed after {:.1} s, no window late from {:.1} s \
+         later on, shrunk after {:.1} s",
+        followed.as_secs_f64(),
+        recovered.as_secs_f64(),
+        shrunk.as_secs_f64()
+    );
+
+    // The rows are written behind the loop's back: those of the end are there after a drain.
+    let Site {
+        server,
+        directory,
+        broker,
+        rate,
+        published,
+        _publisher,
+    } = site;
+    assert!(server.drain().await);
+    let site = Site {
+        server: self::server(directory.path(), &broker, Workers::Count(1), None).await,
+        directory,
+        broker,
+        rate,
+        published,
+        _publisher,
+    };
+    let verified = site.says(&["scaler", "replay", "--verify"]).await;
+    assert!(verified.contains("decisions are the same"), "{verified}");
+    let compared = site.says(&["scaler", "compare"]).await;
+    for policy in [
+        "actual",
+        "elastic",
+        "paper",
+        "slo-ds2",
+        "hpa-default",
+        "keda-queue-tuned",
+    ] {
+        assert!(compared.contains(policy), "{policy} in\n{compared}");
+    }
+    eprintln!("{verified}{compared}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_is_in_force_within_two_seconds_and_a_bad_one_is_refused_visibly() {
+    let site = Site::new(
+        Workers::Auto,
+        Some("mode: static\nstatic-size: 2\ngap-caution: 0s\n"),
+    )
+    .await;
+    site.until("the first tuning is in force", 10 * SECOND, |site| {
+        site.size() == 2
+    })
+    .await;
+    let tuning = site.tuning();
+    let file = tuning.to_str().unwrap();
+    replace(&tuning, "mode: static\nstatic-size: 3\ngap-caution: 0s\n");
+    let took = site
+        .until("an edit is in force", 10 * SECOND, |site| site.size() == 3)
+        .await;
+    assert!(took < 2 * SECOND, "{took:?}");
+
+    let said = site
+        .says(&["scaler", "set", "static-size=4", "--config", file])
+        .await;
+    assert!(said.starts_with("in force as generation 3"), "{said}");
+    site.until("what was set", 2 * SECOND, |site| site.size() == 4)
+        .await;
+    let refused = site
+        .fails(&["scaler", "set", "static-size=many", "--config", file])
+        .await;
+    assert!(
+        refused.contains("nothing was changed: static-size: expected pods"),
+        "{refused}"
+    );
+
+    replace(&tuning, "mode: best\nmax-size: none\n");
+    site.until("a bad edit is refused", 5 * SECOND, |site| {
+        site.server.scaling().unwrap().refused.is_some()
+    })
+    .await;
+    let shown = site.until_says(&["scaler", "show"], "REFUSED").await;
+    for said in [
+        "mode: expected elastic",
+        "max-size: expected pods",
+        "static-size: 4",
+    ] {
+        assert!(shown.contains(said), "{said} in\n{shown}");
+    }
+    assert_eq!(site.size(), 4);
+    let metrics = reqwest::get(format!("http://{}/metrics", site.server.address()));
+    let metrics = metrics.await.unwrap().text().await.unwrap();
+    assert!(
+        metrics.contains("windlass_scaler_tuning_refused_total 1"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("windlass_scaler_tuning_edit_refused 1"),
+        "{metrics}"
+    );
+
+    for edit in 0..100 {
+        let size = if edit == 99 { 5 } else { 1 + edit % 4 };
+        replace(
+            &tuning,
+            &format!("mode: static\nstatic-size: {size}\ngap-caution: 0s\n"),
+        );
+    }
+    let took = site
+        .until("the last of a hundred edits", 5 * SECOND, |site| {
+            site.size() == 5
+        })
+        .await;
+    assert!(took < 2 * SECOND, "{took:?}");
+
+    std::fs::remove_file(&tuning).unwrap();
+    let shown = site
+        .until_says(&["scaler", "show"], "emptied or deleted")
+        .await;
+    assert!(shown.contains("static-size: 5"), "{shown}");
+    let said = site
+        .says(&[
+            "scaler",
+            "set",
+            "mode=static",
+            "gap-caution=0s",
+            "static-size=1",
+            "--config",
+            file,
+        ])
+        .await;
+    assert!(said.starts_with("in force as generation "), "{said}");
+    site.until("after all that", 5 * SECOND, |site| site.size() == 1)
+        .await;
+    assert!(site.server.drain().await);
+}
+
+impl Site {
+    /// Waits for eight seconds in which windows close and none is late; says when they began.
+    async fn recovered(&self, limit: Duration) -> Duration {
+        let started = Instant::now();
+        loop {
+            let begun = started.elapsed();
+            let then = self.status().workload;
+            tokio::time::sleep(8 * SECOND).await;
+            let now = self.status().workload;
+            let windows = |above: f64| {
+                now.committed_windows.above(above) - then.committed_windows.above(above)
+            };
+            if windows(0.0) >= 5.0 && windows(1_000.0) < 0.5 {
+                return begun;
+            }
+            let found = (windows(1_000.0), windows(0.0));
+            assert!(
+                begun < limit,
+                "late of closed: {found:?}, {:?}",
+                self.server.scaling()
+            );
+        }
+    }
+
+    /// Runs a command until it says `what`.
+    async fn until_says(&self, args: &[&str], what: &str) -> String {
+        let waited = async {
+            loop {
+                let said = String::from_utf8(self.windlass(args).await.stdout).unwrap();
+                if said.contains(what) {
+                    return said;
+                }
+            }
+        };
+        timeout(20 * SECOND, waited).await.expect(what)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_learned_survives_a_restart_and_can_be_exported_imported_and_rolled_back() {
+    let site = Site::new(Workers::Auto, Some("min-size: 2\ndecision-interval: 1s\n")).await;
+    site.rate.store(300, Ordering::Relaxed);
+    // The reward of a choice is known with the next one.
+    let rewarded = async {
+        loop {
+            let before = std::time::SystemTime::now() - 3 * SECOND;
+            let before = before.duration_since(std::time::UNIX_EPOCH).unwrap();
+            let at = before.as_millis().to_string();
+            let output = site.windlass(&["scaler", "explain", "--at", &at]).await;
+            if String::from_utf8_lossy(&output.stdout).contains("= cost ") {
+                return;
+            }
+        }
+    };
+    timeout(30 * SECOND, rewarded)
+        .await
+        .expect("a reward follows");
+    let explained = site.until_says(&["scaler", "explain"], "← chosen").await;
+    for said in [
+        "measured: rate",
+        "state ",
+        "Q = Q cost + κ 60",
+        "mode elastic",
+    ] {
+        assert!(explained.contains(said), "{said} in\n{explained}");
+    }
+    let early = site
+        .fails(&["scaler", "explain", "--at", "2020-01-01T00:00:00Z"])
+        .await;
+    assert!(early.contains("nothing had been decided"), "{early}");
+    let json = site.says(&["scaler", "explain", "-o", "json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(
+        json["q_values"].as_str().unwrap().contains("κ×1.00="),
+        "{json}"
+    );
+
+    let Site {
+        server,
+        directory,
+        broker,
+        rate,
+        published,
+        _publisher,
+    } = site;
+    assert!(server.drain().await);
+    let tuning = Some(directory.path().join("tuning"));
+    let site = Site {
+        server: self::server(directory.path(), &broker, Workers::Auto, tuning).await,
+        directory,
+        broker,
+        rate,
+        published,
+        _publisher,
+    };
+    let tables = site.says(&["scaler", "tables", "-o", "json"]).await;
+    let tables: Vec<serde_json::Value> = serde_json::from_str(&tables).unwrap();
+    let shipped = windlass_scaler::agent::presets::shipped().decisions;
+    let learned = tables[0]["decisions"].as_u64().unwrap();
+    assert!(
+        learned > shipped,
+        "{learned} choices, {shipped} of them shipped"
+    );
+    let started = tables.iter().filter(|table| table["kind"] == "start");
+    assert!(started.count() >= 1, "{tables:?}");
+
+    let path = site.directory.path().join("table.txt");
+    let file = path.to_str().unwrap();
+    site.says(&["scaler", "export", "--version", "1", "--out", file])
+        .await;
+    let same = site.says(&["scaler", "diff", "1", file]).await;
+    assert!(same.starts_with("0 of 48 states"), "{same}");
+    assert!(
+        site.says(&["scaler", "diff", "shipped", "1"])
+            .await
+            .starts_with("0 of")
+    );
+    let imported = site.says(&["scaler", "import", file]).await;
+    assert!(imported.contains("kept as version"), "{imported}");
+    assert!(
+        site.says(&["scaler", "rollback", "1"])
+            .await
+            .contains("kept as version")
+    );
+    assert!(site.says(&["scaler", "policy"]).await.contains("demand"));
+    let foreign = std::fs::read_to_string(&path)
+        .unwrap()
+        .replacen("layout ", "layout f", 1);
+    std::fs::write(&path, foreign).unwrap();
+    let refused = site.fails(&["scaler", "import", file]).await;
+    assert!(refused.contains("windlass scaler train"), "{refused}");
+    site.until_says(&["scaler", "show"], "alive").await;
+    assert!(site.server.drain().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scaler_in_a_process_of_its_own_sizes_the_dispatchers_pool_by_its_api() {
+    let site = Site::new(
+        Workers::Count(1),
+        Some("mode: static\nstatic-size: 3\ngap-caution: 0s\n"),
+    )
+    .await;
+    let url = format!("http://{}", site.server.address());
+    let tuning = site.tuning();
+    let mut scaler = Command::new(env!("CARGO_BIN_EXE_windlass"))
+        .args([
+            "scaler",
+            "--dispatcher",
+            &url,
+            "--pool",
+            "local",
+            "--config",
+        ])
+        .arg(&tuning)
+        .env("WINDLASS_STORE", store_url(site.directory.path()))
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    site.until("it sizes the pool", 20 * SECOND, |site| {
+        site.status().pool.unwrap().ready == 3
+    })
+    .await;
+    let file = tuning.to_str().unwrap();
+    let said = site
+        .says(&["scaler", "set", "static-size=1", "--config", file])
+        .await;
+    assert!(said.starts_with("in force as generation"), "{said}");
+    site.until("it lets two go", 10 * SECOND, |site| {
+        let pool = site.status().pool.unwrap();
+        (pool.desired, pool.starting, pool.ready, pool.leaving) == (1, 0, 1, 0)
+    })
+    .await;
+    let pid = rustix::process::Pid::from_raw(scaler.id().unwrap() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let ended = timeout(15 * SECOND, scaler.wait()).await.unwrap().unwrap();
+    assert!(ended.success(), "{ended}");
+    let pool = site.status().pool.unwrap();
+    assert_eq!(pool.desired, 1, "it leaves the pool as it is");
+
+    let client = reqwest::Client::new();
+    let resize = |body: &'static str| {
+        let call = client.post(format!("{url}/v1/pool")).body(body);
+        call.header("content-type", "application/json").send()
+    };
+    assert_eq!(resize("{\"size\": 2}").await.unwrap().status(), 202);
+    for bad in ["{\"size\": 0}", "{\"size\": 100000}", "{\"sized\": 2}"] {
+        assert!(
+            resize(bad).await.unwrap().status().is_client_error(),
+            "{bad}"
+        );
+    }
+    site.until("by hand", 10 * SECOND, |site| {
+        site.status().pool.unwrap().ready == 2
+    })
+    .await;
+    assert!(site.server.drain().await);
+}
