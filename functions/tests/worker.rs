@@ -1,11 +1,12 @@
 //! The worker's loop against a real HTTP server whose every answer the test decides.
 
 use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, mpsc as blocking};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{Response, StatusCode};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +24,8 @@ const LEAVE: &str = "POST /v1/workers/test-host-7/leave";
 /// A request as it came, and the means to answer it.
 struct Call {
     what: String,
+    /// The other end of the connection it came on.
+    from: SocketAddr,
     headers: axum::http::HeaderMap,
     body: Vec<u8>,
     reply: oneshot::Sender<Response<Body>>,
@@ -81,22 +84,25 @@ impl Dispatcher {
     fn on(listener: TcpListener) -> Self {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (send, calls) = mpsc::channel(16);
-        let app = axum::Router::new().fallback(async move |request: Request| {
-            let what = format!("{} {}", request.method(), request.uri());
-            let headers = request.headers().clone();
-            let body = to_bytes(request.into_body(), usize::MAX).await.unwrap();
-            let (reply, answer) = oneshot::channel();
-            let call = Call {
-                what,
-                headers,
-                body: body.to_vec(),
-                reply,
-            };
-            match send.send(call).await {
-                Ok(()) => answer.await.unwrap_or_else(|_| empty(503)),
-                Err(_) => empty(503),
-            }
-        });
+        let app =
+            axum::Router::new().fallback(async move |from: ConnectInfo<_>, request: Request| {
+                let what = format!("{} {}", request.method(), request.uri());
+                let headers = request.headers().clone();
+                let body = to_bytes(request.into_body(), usize::MAX).await.unwrap();
+                let (reply, answer) = oneshot::channel();
+                let call = Call {
+                    what,
+                    from: from.0,
+                    headers,
+                    body: body.to_vec(),
+                    reply,
+                };
+                match send.send(call).await {
+                    Ok(()) => answer.await.unwrap_or_else(|_| empty(503)),
+                    Err(_) => empty(503),
+                }
+            });
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
         let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self {
             address,
@@ -179,6 +185,28 @@ async fn a_worker_says_who_it_is_and_answers_what_it_is_given_until_it_is_draine
     assert_eq!(decode_partials(&call.body), Ok(expected));
     call.reply(204);
 
+    dispatcher.call(NEXT).await.reply(410);
+    end(worker).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_connection_that_work_comes_on_outlives_those_that_answers_go_out_on() {
+    let mut dispatcher = Dispatcher::start().await;
+    let (_stop, worker) = start(dispatcher.config(), gmv());
+    let mut asked_on = Vec::new();
+    for _ in 0..10 {
+        let call = dispatcher.call(NEXT).await;
+        asked_on.push(call.from);
+        call.hand_out("1-2-3", "gmv", batch(3));
+        let answer = dispatcher.call("POST /v1/invocations/1-2-3/response").await;
+        let mut last = empty(200);
+        let close = axum::http::HeaderValue::from_static("close");
+        last.headers_mut().insert("connection", close);
+        let _ = answer.reply.send(last);
+    }
+    // Its end is what the dispatcher takes for the worker's.
+    asked_on.dedup();
+    assert_eq!(asked_on.len(), 1, "{asked_on:?}");
     dispatcher.call(NEXT).await.reply(410);
     end(worker).await.unwrap();
 }
@@ -323,13 +351,13 @@ async fn a_worker_that_leaves_waits_for_no_dispatcher_that_does_not_answer() {
 }
 
 /// An address of this machine that nobody listens on.
-async fn free_address() -> std::net::SocketAddr {
+async fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap()
 }
 
 /// Whether a probe finds the port open.
-async fn is_open(address: std::net::SocketAddr) -> bool {
+async fn is_open(address: SocketAddr) -> bool {
     tokio::net::TcpStream::connect(address).await.is_ok()
 }
 
