@@ -1,6 +1,7 @@
 //! Every manifest of `k8s/` is of the API that the types here are made from, Kubernetes 1.33: no field
 //! that this release has dropped or never had. What 1.20 takes is shown by the tests on a cluster.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -88,27 +89,72 @@ fn wrong_in(object: &Value) -> Option<String> {
 
 #[test]
 fn every_field_of_every_manifest_is_one_of_the_api() {
+    let objects = objects();
+    let problems: Vec<String> = objects
+        .iter()
+        .filter_map(|(name, object)| {
+            let kind = object["kind"].as_str().unwrap_or_default();
+            wrong_in(object).map(|what| format!("{name}, {kind}: {what}"))
+        })
+        .collect();
+    assert!(objects.len() > 40, "{}", objects.len());
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// Every object of `k8s/`, with the file it is in.
+fn objects() -> Vec<(String, Value)> {
     // Tests run in their crate's folder.
     let root = PathBuf::from("../k8s");
     let mut paths = Vec::new();
     manifests(&root, &mut paths);
-    let (mut objects, mut problems) = (0, Vec::new());
+    let mut objects = Vec::new();
     for path in paths {
         let text = std::fs::read_to_string(&path).unwrap();
         let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
-        for document in documents {
+        let name = path.strip_prefix(&root).unwrap_or(&path).display();
+        let named = documents.into_iter().filter(|document| {
             let version = document["apiVersion"].as_str().unwrap_or_default();
-            if version.starts_with("kustomize.config.k8s.io/") {
-                continue;
-            }
-            objects += 1;
-            let name = path.strip_prefix(&root).unwrap_or(&path).display();
-            let kind = document["kind"].as_str().unwrap_or_default();
-            problems.extend(wrong_in(&document).map(|what| format!("{name}, {kind}: {what}")));
-        }
+            !version.starts_with("kustomize.config.k8s.io/")
+        });
+        objects.extend(named.map(|object| (name.to_string(), object)));
     }
-    assert!(objects > 40, "{objects}");
-    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    objects
+}
+
+/// Whether a NetworkPolicy is one for the pods of this component, and not for all alike.
+fn is_for(policy: &Value, component: &str) -> bool {
+    const COMPONENT: &str = "app.kubernetes.io/component";
+    let pods = &policy["spec"]["podSelector"];
+    let listed = pods["matchExpressions"].as_array().into_iter().flatten();
+    let mut listed = listed.filter(|of| of["key"] == COMPONENT && of["operator"] == "In");
+    pods["matchLabels"][COMPONENT] == component
+        || listed.any(|of| {
+            of["values"]
+                .as_array()
+                .is_some_and(|of| of.contains(&component.into()))
+        })
+}
+
+/// Where a cluster's network enforces policies, what has none of its own reaches nothing but the names.
+#[test]
+fn whatever_runs_has_a_network_policy_of_its_own() {
+    let objects = objects();
+    let of_kind = |kind: &'static str| {
+        let objects = objects.iter().map(|(_, object)| object);
+        objects.filter(move |object| object["kind"] == kind)
+    };
+    let workloads = of_kind("Deployment").chain(of_kind("StatefulSet"));
+    let labels = workloads.map(|object| &object["spec"]["template"]["metadata"]["labels"]);
+    let components = labels.filter_map(|of| of["app.kubernetes.io/component"].as_str());
+    let components: BTreeSet<&str> = components
+        .chain(["invocation", "datagen", "audit"])
+        .collect();
+    assert!(components.len() >= 9, "{components:?}");
+    let shut_in: Vec<&str> = components
+        .into_iter()
+        .filter(|component| !of_kind("NetworkPolicy").any(|policy| is_for(policy, component)))
+        .collect();
+    assert!(shut_in.is_empty(), "{shut_in:?}");
 }
 
 #[test]

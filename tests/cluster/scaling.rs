@@ -5,15 +5,23 @@ use std::time::Duration;
 use windlass_datagen::publish::Speed;
 use windlass_datagen::workload::Options;
 
-use crate::harness::{Site, eventually};
+use crate::harness::{Extras, Site, eventually};
 
 const WITHIN: Duration = Duration::from_secs(120);
 const TIMES: u32 = 50;
+/// Every other moment, more than one worker is busy.
+const SLOW: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: windlass-workers}\nspec: {template: {spec: \
+                    {containers: [{name: worker, env: [{name: WINDLASS_PACE, value: 500ms+0s}]}]}}}\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scaling_fifty_times_under_load_reissues_nothing() {
-    // Without Jobs: what fails is a warm worker's.
-    let Some(site) = Site::with("scaling", "placement = \"pool\"\n").await else {
+    let extras = Extras {
+        // Without Jobs: what fails is a warm worker's.
+        dispatch: "placement = \"pool\"\n",
+        patches: &[SLOW],
+        ..Extras::default()
+    };
+    let Some(site) = Site::beside("scaling", &extras).await else {
         return;
     };
     let options = Options {
@@ -33,6 +41,13 @@ async fn scaling_fifty_times_under_load_reissues_nothing() {
             false => site.pods("worker").len() == size,
         })
         .await;
+        if at_work {
+            // One stays: of these one at least has to leave.
+            eventually(WITHIN, "two workers are busy", async || {
+                site.status().await["invocations"]["busy"].as_u64() >= Some(2)
+            })
+            .await;
+        }
     }
     site.progresses(WITHIN).await;
     let status = site.status().await;

@@ -25,8 +25,8 @@ impl Cluster {
         Self::of(namespace, None).await
     }
 
-    /// The same, or by a kubeconfig's `context`. Without a `namespace` it is the context's or the
-    /// pod's; where that says nothing but `default`, it is `windlass`, which the manifests use.
+    /// The same, or by a kubeconfig's `context`. Without a `namespace` it is the pod's or the context's;
+    /// where a context says nothing but `default`, it is `windlass`, which the manifests use.
     ///
     /// # Errors
     /// As [`Cluster::infer`].
@@ -47,8 +47,9 @@ impl Cluster {
                     .context("cannot use that context of the kubeconfig")?
             }
         };
+        let is_pods = Config::incluster().is_ok_and(|pod| pod.cluster_url == config.cluster_url);
         let namespace = namespace.unwrap_or_else(|| match config.default_namespace.as_str() {
-            "default" => names::NAMESPACE.to_owned(),
+            "default" if !is_pods => names::NAMESPACE.to_owned(),
             other => other.to_owned(),
         });
         let client = Client::try_from(config).context("cannot use the cluster's configuration")?;

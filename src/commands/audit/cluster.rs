@@ -12,7 +12,7 @@ use futures_util::AsyncReadExt;
 use jiff::Timestamp;
 use windlass_jobs::kubernetes::Cluster;
 use windlass_jobs::kubernetes::names;
-use windlass_jobs::kubernetes::task::{PodInfo, Task, TaskError};
+use windlass_jobs::kubernetes::task::{PodInfo, Task, TaskError, TaskState};
 use windlass_jobs::name::RunName;
 
 use super::Audit;
@@ -107,7 +107,7 @@ async fn run_ended(cluster: &Cluster, name: &RunName) -> anyhow::Result<()> {
             // Removed since, or published by hand: the database knows it or not.
             return Ok(());
         };
-        if task.state.has_ended() {
+        if may_be_audited(name, &task.state)? {
             return Ok(());
         }
         // A pod that cannot start is worth an error now, not a wait for ever.
@@ -118,6 +118,18 @@ async fn run_ended(cluster: &Cluster, name: &RunName) -> anyhow::Result<()> {
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Whether a run has ended and left something to audit. One that failed may not even have begun, and what
+/// is known by its name be of another run.
+fn may_be_audited(name: &RunName, state: &TaskState) -> anyhow::Result<bool> {
+    if let TaskState::Failed(why) = state {
+        bail!(
+            "the run {name} failed: {why}; `windlass datagen logs {name}` tells more, \
+             `windlass audit` without --run what was counted all the same"
+        );
+    }
+    Ok(state.has_ended())
 }
 
 /// The log and the exit status of the audit's pod, once it has ended.
@@ -171,5 +183,21 @@ mod tests {
         assert_eq!(answer.await.unwrap(), 2);
         let refused = answered(async || Err::<(), _>(TaskError::Forbidden("no".into())));
         assert!(matches!(refused.await, Err(TaskError::Forbidden(_))));
+    }
+
+    #[test]
+    fn a_run_that_failed_is_an_error_and_no_audit_of_what_has_its_name() {
+        let name: RunName = "noon".parse().unwrap();
+        let audited = |state| may_be_audited(&name, &state);
+        assert!(!audited(TaskState::Running).unwrap());
+        assert!(audited(TaskState::Finished).unwrap());
+        assert!(audited(TaskState::Cancelled).unwrap());
+        let why = "BackoffLimitExceeded".to_owned();
+        let error = audited(TaskState::Failed(why)).unwrap_err().to_string();
+        assert!(
+            error.contains("noon failed: BackoffLimitExceeded"),
+            "{error}"
+        );
+        assert!(error.contains("windlass datagen logs noon"), "{error}");
     }
 }
