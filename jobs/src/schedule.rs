@@ -26,6 +26,14 @@ impl Cadence {
         if cron.split_whitespace().count() != 5 {
             return Err(format!("{fields}, {example}, got {cron:?}"));
         }
+        // The library counts days from Sunday = 1, others from Sunday = 0.
+        let days = cron.split_whitespace().next_back().unwrap_or_default();
+        let numbered = |day: &str| day.starts_with(|first: char| first.is_ascii_digit());
+        if days.split(',').any(numbered) {
+            return Err(format!(
+                "expected days of the week by name, such as Mon-Fri, got {cron:?}"
+            ));
+        }
         // The library's expressions begin with seconds.
         let schedule = Schedule::from_str(&format!("0 {cron}")).map_err(|error| {
             let why = error.to_string();
@@ -109,6 +117,16 @@ mod tests {
     }
 
     #[test]
+    fn days_of_the_week_are_those_of_the_calendar() {
+        let on_weekdays = Cadence::parse("30 2 * * Mon-Fri", "+00:00").unwrap();
+        // A Saturday, and the Monday after it.
+        let next = on_weekdays.next_after(ms("2026-11-14T00:00:00Z"));
+        assert_eq!(next, Some(ms("2026-11-16T02:30:00Z")));
+        let every_other = Cadence::parse("0 0 * * */2", "+00:00").unwrap();
+        assert!(every_other.next_after(0).is_some());
+    }
+
+    #[test]
     fn the_last_due_time_is_the_present_one_when_it_is_due_now() {
         let hourly = Cadence::parse("0 * * * *", "+00:00").unwrap();
         let three = ms("2026-11-11T03:00:00Z");
@@ -143,6 +161,10 @@ mod tests {
             let error = Cadence::parse(cron, "+00:00").unwrap_err();
             assert!(error.contains("30 2 * * *"), "{error}");
             assert!(!error.contains('\n'), "{error}");
+        }
+        for cron in ["0 9 * * 1", "0 9 * * Sat,0", "0 9 * * 1-5"] {
+            let error = Cadence::parse(cron, "+00:00").unwrap_err();
+            assert!(error.contains("by name, such as Mon-Fri"), "{error}");
         }
         let error = Cadence::parse("0 * * * *", "Asia/Shanghai").unwrap_err();
         assert!(error.contains("+08:00"), "{error}");

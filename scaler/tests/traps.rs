@@ -102,6 +102,20 @@ fn without_metrics_the_pool_is_held_enlarged_once_and_never_taken_to_the_maximum
 }
 
 #[test]
+fn metrics_that_come_and_go_do_not_take_the_pool_to_the_maximum() {
+    let trace = constant(6_000, 400);
+    let mut rig = Rig::new(&trace, 8, Tuning::default());
+    rig.run(60, Ok);
+    let before = rig.world.pool().size();
+    for _ in 0..10 {
+        rig.run(12, |_| Err(Missing::NoAnswer));
+        rig.run(3, Ok);
+    }
+    let boosted = (f64::from(before) * 1.25).ceil() as u32;
+    assert_eq!(rig.world.pool().size(), boosted);
+}
+
+#[test]
 fn a_figure_that_is_no_number_is_a_gap_and_reaches_no_table() {
     let trace = constant(6_000, 200);
     let mut rig = Rig::new(&trace, 8, Tuning::default());

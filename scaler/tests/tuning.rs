@@ -122,6 +122,7 @@ fn a_calendar_says_which_part_is_wrong() {
         ("0 0 * * * / 5 / 9", "a time from 1s"),
         ("0 0 * * / 5m / 9", "day of week"),
         ("0 99 * * * / 5m / 9", "a cron expression"),
+        ("0 9 * * 1 / 5m / 9", "by name, such as Mon-Fri"),
     ] {
         let error = Calendar::parse(text, 48).unwrap_err();
         assert!(error.contains(said), "{text}: {error}");

@@ -160,9 +160,11 @@ impl Controller {
         } else {
             self.last?
         };
+        // One soon after another is the same trouble, for which the pool was enlarged already.
+        let boosted = self.cautious_until.is_some_and(|until| now < until);
         let gap = self.gap.get_or_insert(Gap {
             since: now,
-            boosted: false,
+            boosted,
         });
         if now < gap.since {
             gap.since = now;

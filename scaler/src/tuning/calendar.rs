@@ -52,6 +52,13 @@ impl Calendar {
     }
 }
 
+/// Whether the last field numbers days: the library counts from Sunday = 1, others from Sunday = 0.
+fn numbers_weekdays(cron: &str) -> bool {
+    let days = cron.split_whitespace().next_back().unwrap_or_default();
+    days.split(',')
+        .any(|day| day.starts_with(|first: char| first.is_ascii_digit()))
+}
+
 fn floor(entry: &str, max_size: u32) -> Result<Floor, String> {
     // A cron expression may hold slashes itself: what we need stands at the end.
     let mut parts = entry.rsplitn(3, " / ").map(str::trim);
@@ -72,6 +79,11 @@ fn floor(entry: &str, max_size: u32) -> Result<Floor, String> {
     if cron.split_whitespace().count() != 5 {
         let fields = "minute, hour, day of month, month and day of week";
         return Err(format!("{fields} at the beginning of {entry:?}"));
+    }
+    if numbers_weekdays(cron) {
+        return Err(format!(
+            "days of the week by name, such as Mon-Fri, at the beginning of {entry:?}"
+        ));
     }
     // The library's expressions begin with seconds.
     let schedule = Schedule::from_str(&format!("0 {cron}"))
