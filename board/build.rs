@@ -28,7 +28,16 @@ fn main() {
     let dist = web.join("dist");
     let skip = std::env::var("WINDLASS_BOARD_WEB").is_ok_and(|value| value == "skip");
     if !skip && let Err(why) = build(&web) {
-        println!("cargo::warning=the board's page was not built ({why}); it says how to get it");
+        let instead = match dist.join("index.html").is_file() {
+            true => "an older one is used",
+            false => "it says how to get it",
+        };
+        println!("cargo::warning=the board's page was not built ({why}); {instead}");
+        // What is missing runs this with every build: the next may find Node installed.
+        println!(
+            "cargo::rerun-if-changed={}",
+            dist.join("index.html").display()
+        );
     }
     let mut files = Vec::new();
     if !skip {

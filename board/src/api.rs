@@ -198,9 +198,17 @@ fn step_row(row: GmvRow) -> StepRow {
 }
 
 /// Totals of the whole run, as of the last commit that the board has seen.
-#[utoipa::path(get, path = "/api/v1/totals", responses((status = 200, body = Totals)))]
-async fn totals(State(shared): State<Arc<Shared>>) -> Json<Totals> {
-    Json(shared.live().screen.totals())
+#[utoipa::path(get, path = "/api/v1/totals", responses(
+    (status = 200, body = Totals),
+    (status = 503, body = Problem, description = "No replica has answered yet"),
+))]
+async fn totals(State(shared): State<Arc<Shared>>) -> Response {
+    let totals = shared.live().screen.totals();
+    if totals.server.is_empty() {
+        let why = "no replica has answered yet; /api/v1/status says more";
+        return problem(StatusCode::SERVICE_UNAVAILABLE, why);
+    }
+    Json(totals).into_response()
 }
 
 /// Freshness, outcomes, replicas, the dispatcher and what is wrong.
@@ -215,7 +223,7 @@ async fn policy(State(shared): State<Arc<Shared>>) -> Json<Option<Policy>> {
     Json(shared.live().policy.as_deref().cloned())
 }
 
-/// The live feed: `whole` (a `Frame` with all of the history), `operations` (five minutes of
+/// The live feed: `whole` (a `Frame` with all of the history, once a replica has answered), `operations` (five minutes of
 /// `Operations`), `policy` (a `Policy`, when it is new), `status` (a `Status`, once a second) and `frame` (a `Frame` with what changed).
 /// A viewer that falls behind, or connects again, gets the whole.
 #[utoipa::path(get, path = "/api/v1/events", responses(

@@ -71,7 +71,11 @@ impl Live {
 
     /// Everything up to now, as events.
     pub fn whole(&self) -> Bytes {
-        let mut bytes = event("whole", &self.screen.whole()).to_vec();
+        // Before the first snapshot nothing is known, which is not the same as no sales.
+        let mut bytes = match self.screen.server() {
+            "" => Vec::new(),
+            _ => event("whole", &self.screen.whole()).to_vec(),
+        };
         bytes.extend_from_slice(&event("operations", &self.operations));
         if let Some(policy) = &self.policy {
             bytes.extend_from_slice(&event("policy", policy.as_ref()));

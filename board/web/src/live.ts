@@ -7,6 +7,8 @@ const KEPT = 300;
 
 /** The live feed's state: bounded, and replaced whole whenever the connection is new. */
 export class Live {
+  /** Whether anything has come: until then, no sales are none that are known. */
+  known = false;
   frame: Frame = { commits: 0, total: NOTHING, run: [], minute: [], second: [], second_start: null, windows: [], forget_before: 0 };
   windows = new Map<number, Window>();
   status: Status | null = null;
@@ -36,6 +38,7 @@ export class Live {
   }
 
   private merge(frame: Frame): void {
+    this.known = true;
     for (const window of frame.windows) this.windows.set(window.start, window);
     for (const start of this.windows.keys()) if (start < frame.forget_before) this.windows.delete(start);
     this.frame = frame;

@@ -65,16 +65,18 @@ function terms(list: HTMLElement, facts: [string, string, string][]): void {
 
 function drawScreen(): void {
   const now = shown();
-  odometer.show(now.total.gmv);
-  if (!past && connected) get("total").dataset.commits = String(live.frame.commits);
+  const known = past !== null || live.known;
+  if (known) odometer.show(now.total.gmv);
+  if (!past && known) get("total").dataset.commits = String(live.frame.commits);
   get("total-title").textContent = t(past ? "totalReplay" : "total");
   const last = now.windows.find((window) => window.start === now.secondStart);
+  const fact = (value: string | number) => (known ? grouped(String(value)) : "–");
   terms(get("facts"), [
-    ["rate", t("ordersPerSecond"), grouped(String(last?.orders ?? 0))],
-    ["orders", t("orders"), grouped(String(now.total.orders))],
-    ["mean", t("mean"), grouped(now.total.mean)],
-    ["min", t("min"), grouped(now.total.min_amount)],
-    ["max", t("max"), grouped(now.total.max_amount)],
+    ["rate", t("ordersPerSecond"), fact(last?.orders ?? 0)],
+    ["orders", t("orders"), fact(now.total.orders)],
+    ["mean", t("mean"), fact(now.total.mean)],
+    ["min", t("min"), fact(now.total.min_amount)],
+    ["max", t("max"), fact(now.total.max_amount)],
   ]);
   const rows = now.scopes[view.scope];
   map?.draw(rows, view.language);
@@ -157,13 +159,20 @@ function apply(): void {
   draw();
 }
 
+let journeys = 0;
+
 async function travel(): Promise<void> {
   past = null;
   position = 0;
+  // An answer that comes when another minute, or the present, was chosen is nobody's any more.
+  const journey = ++journeys;
   if (view.at !== null) {
     try {
-      past = await fetchPast(view.at);
+      const fetched = await fetchPast(view.at);
+      if (journey !== journeys) return;
+      past = fetched;
     } catch (error) {
+      if (journey !== journeys) return;
       view.at = null;
       apply();
       get("correction").textContent = `${t("failed")}: ${error instanceof Error ? error.message : ""}`;

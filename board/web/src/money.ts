@@ -9,6 +9,14 @@ export function text(value: bigint): string {
   return `${value < 0n ? "-" : ""}${digits.slice(0, -2)}.${digits.slice(-2)}`;
 }
 
+/** `sum / count` as decimal text with four places, rounded half away from zero as the databases do. */
+export function mean(sum: bigint, count: number): string {
+  if (count === 0) return "0.0000";
+  const [scaled, by] = [(sum < 0n ? -sum : sum) * 100n, BigInt(count)];
+  const digits = ((scaled + by / 2n) / by).toString().padStart(5, "0");
+  return `${sum < 0n ? "-" : ""}${digits.slice(0, -4)}.${digits.slice(-4)}`;
+}
+
 /** Groups the digits of decimal text by thousands; no digit is lost. */
 export function grouped(decimal: string): string {
   const [whole = "", fraction] = decimal.split(".");

@@ -1,4 +1,4 @@
-import { hundredths, text } from "./money";
+import { hundredths, mean, text } from "./money";
 import type { Sales, Shown, StepRow, Window } from "./types";
 
 /** A minute of the past, and the four before it for the chart. */
@@ -34,8 +34,7 @@ function add(province: string, rows: Sales[]): Sales {
     if (least === null || low < least) least = low;
     if (most === null || high > most) most = high;
   }
-  const mean = orders === 0 ? "0.00" : text(sum / BigInt(orders));
-  return { province, orders, gmv: text(sum), mean, min_amount: text(least ?? 0n), max_amount: text(most ?? 0n) };
+  return { province, orders, gmv: text(sum), mean: mean(sum, orders), min_amount: text(least ?? 0n), max_amount: text(most ?? 0n) };
 }
 
 /** What the screen shows `position` seconds into the minute. */
