@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use windlass_datagen::message::Format;
 use windlass_datagen::publish::Speed;
 use windlass_datagen::workload::Options;
 
-use crate::harness::{SHARED, Site, rolled_out};
+use crate::harness::{SHARED, Site, address, eventually, rolled_out, turn};
 use crate::kubectl::kubectl;
 
 const WITHIN: Duration = Duration::from_secs(120);
@@ -33,6 +34,31 @@ async fn orders_are_counted_once_on_the_warm_pool() {
     site.equals(&manifest, WITHIN).await;
     let status = site.status().await;
     assert_eq!(status["invocations"]["idle"], 2, "{status}");
+    let ran = |place: &str| status["placement"]["ran"][place].as_u64().expect("a count");
+    assert!(ran("warm") > 10 * ran("overflow"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_board_reads_both_replicas() {
+    let Some(_turn) = turn().await else {
+        return;
+    };
+    let url = format!(
+        "http://{}:8080/api/v1/status",
+        address(SHARED, "windlass-board")
+    );
+    let mut status = Value::Null;
+    eventually(WITHIN, "both replicas are read", async || {
+        let asked = reqwest::Client::new().get(&url).bearer_auth("local").send();
+        let Ok(answer) = asked.await else {
+            return false;
+        };
+        let body = answer.bytes().await.unwrap_or_default();
+        status = serde_json::from_slice(&body).unwrap_or_default();
+        let replicas = status["replicas"].as_array();
+        replicas.is_some_and(|all| all.len() == 2 && all.iter().all(|of| of["skipped"].is_null()))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
