@@ -302,8 +302,8 @@ impl Invocations {
         }
     }
 
-    /// The next attempt for this worker. `connection` names the connection it promises to answer
-    /// on, 0 for none.
+    /// The next attempt for this worker. `connection` names the connection it promises to keep open
+    /// until it has answered, 0 for none.
     pub fn next(&mut self, worker: &Worker, connection: u64, now_ms: u64) -> Next {
         if self.draining || self.roster.is_leaving(&worker.name) {
             return Next::Drain;

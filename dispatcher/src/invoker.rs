@@ -132,9 +132,9 @@ impl Invoker {
         self.wake();
     }
 
-    /// Waits up to `wait` for something to run. `connection` is 0 unless the worker promised to
-    /// answer on the connection of this call. Who says that it can be parked is told at once when it
-    /// is to be, and when no longer.
+    /// Waits up to `wait` for something to run. `connection` is 0 unless the worker promised to keep
+    /// the connection of this call open until it has answered. Who says that it can be parked is told
+    /// at once when it is to be, and when no longer.
     pub async fn next(
         &self,
         worker: &Worker,

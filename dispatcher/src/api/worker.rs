@@ -151,7 +151,7 @@ fn parking(headers: &HeaderMap) -> Parking {
     }
 }
 
-/// Who calls, and the connection it promised to answer on (0 if it did not).
+/// Who calls, and the connection it promised to keep open until it has answered (0 if it did not).
 fn worker(headers: &HeaderMap, connection: Connection) -> (Worker, u64) {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let name = text(header::WORKER)

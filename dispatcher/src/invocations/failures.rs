@@ -10,7 +10,7 @@ use crate::shard::Answer;
 pub enum Gone {
     /// The worker of this name.
     Worker(Arc<str>),
-    /// Whoever promised to answer on this connection.
+    /// Whoever promised to keep this connection open until it has answered.
     Connection(u64),
 }
 
@@ -92,7 +92,7 @@ impl Invocations {
         });
     }
 
-    /// A worker is gone, or the connection it promised to answer on: its attempts are lost.
+    /// A worker is gone, or the connection it promised to keep: its attempts are lost.
     pub fn lost(&mut self, gone: &Gone, now_ms: u64) -> Vec<Answer> {
         let ids = self.live_ids(|live| match gone {
             Gone::Worker(name) => *live.worker.name == **name,

@@ -6,8 +6,8 @@ pub const WORKER: &str = "windlass-worker";
 pub const WORKER_VERSION: &str = "windlass-worker-version";
 /// On a request for one invocation: for how long the worker's program has run, ms.
 pub const WORKER_AGE: &str = "windlass-worker-age";
-/// On a request: [`LIVENESS_CONNECTION`] promises that the answer comes on the same connection,
-/// so that the connection's end tells that the worker is gone.
+/// On a request: [`LIVENESS_CONNECTION`] promises that the connection of this request stays open until the
+/// answer was given, on it or on another, so that its end tells that the worker is gone.
 pub const LIVENESS: &str = "windlass-liveness";
 /// See [`LIVENESS`].
 pub const LIVENESS_CONNECTION: &str = "connection";
