@@ -35,6 +35,8 @@ use super::{Parts, View};
 pub const AGENTS: [&str; 2] = ["elastic", "paper"];
 
 const SECOND: Duration = Duration::from_secs(1);
+/// How long a change of the pool may take: less than would break off measuring.
+const RESIZE: Duration = Duration::from_secs(2);
 /// Seconds between two checkpoints of what has been learned.
 const CHECKPOINT: f64 = 60.0;
 /// Seconds between two signs of life.
@@ -50,6 +52,8 @@ pub struct Active {
     ledger: Ledger,
     luck: StdRng,
     seen: Seen,
+    /// Why nothing was measured last, if so.
+    unmeasured: Option<String>,
     rows: Rows,
     writer: Writer,
     brought: UnboundedReceiver<TableRow>,
@@ -114,6 +118,7 @@ impl Active {
             ledger: Ledger::default(),
             luck: StdRng::seed_from_u64(run.cast_unsigned() ^ u64::from(std::process::id())),
             seen: Seen::default(),
+            unmeasured: None,
             rows: Rows::new(run),
             writer,
             brought,
@@ -165,16 +170,22 @@ impl Active {
     }
 
     async fn second(&mut self, parts: &Parts) {
-        let look = tokio::time::timeout(SECOND, self.look(parts)).await;
+        // When it was asked: after an answer that took its time the next would seem to come too soon.
         let (now, unix_ms) = (self.elapsed(), unix_ms());
+        let look = tokio::time::timeout(SECOND, self.look(parts)).await;
         let reading = match look {
             Ok(Ok((look, seen))) => {
                 self.seen = seen;
+                self.unmeasured = None;
                 let goal = self.live.tuning().latency_goal;
                 Some(self.ledger.reading(now, seen.paid, goal, &look.workload))
             }
             Ok(Err(error)) => {
-                tracing::debug!("no measurement: {error:#}");
+                let why = format!("{error:#}");
+                if self.unmeasured.as_deref() != Some(&why) {
+                    warn!("no measurement: {why}");
+                }
+                self.unmeasured = Some(why);
                 None
             }
             Err(_) => None,
@@ -231,11 +242,20 @@ impl Active {
                 .send_modify(|view| view.reason = decision.reason());
         }
         let resized = match decision.filter(|decision| decision.desired != decision.before) {
-            Some(decision) => parts.pool.resize(decision.desired).await.map(|()| true),
-            None if measured => parts.pool.go_on(self.live.tuning().mode != Mode::Off).await,
+            Some(decision) => {
+                let resize = parts.pool.resize(decision.desired);
+                tokio::time::timeout(RESIZE, resize)
+                    .await
+                    .map(|said| said.map(|()| true))
+            }
+            None if measured => {
+                let ours = self.live.tuning().mode != Mode::Off;
+                tokio::time::timeout(RESIZE, parts.pool.go_on(ours)).await
+            }
             None => return,
         };
-        match resized {
+        let late = || Err(anyhow::anyhow!("no answer within {RESIZE:?}"));
+        match resized.unwrap_or_else(|_| late()) {
             Ok(false) => {}
             Ok(true) => self.show.send_modify(|view| view.trouble = None),
             Err(error) => {
