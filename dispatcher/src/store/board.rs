@@ -5,13 +5,13 @@
 //! for longer than is allowed, is skipped, and [`ReplicaState`] says why. Nothing here writes, and
 //! nothing here asks a primary unless its URL was given as a replica's.
 
+mod lane;
 mod scaler;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
-use tokio::sync::Mutex;
+use tokio::sync::watch;
 use windlass_functions::stream::Stream;
 
 use super::conn::{Conn, DbError};
@@ -20,12 +20,13 @@ use super::row::Row;
 use super::sql::{Dialect, stream_key, time};
 use super::{Store, StoreError, tables};
 
+use lane::Lane;
+
+pub use lane::ReplicaState;
 pub use scaler::{ChoiceSeen, ScalerSeen, TableSeen};
 
 /// How long one statement for the page may take.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections kept open to a replica between uses.
-const KEPT: usize = 4;
 
 /// Width of a step of the past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,25 +85,6 @@ pub struct Snapshot {
     pub server: String,
 }
 
-/// A replica as the last use of it found it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ReplicaState {
-    /// Its URL without a password.
-    pub server: String,
-    /// Why it is skipped, if it is.
-    pub skipped: Option<String>,
-    /// Commits of all shards that it had applied.
-    pub commits: u64,
-    /// Its clock minus the newest sign of life it has, ms: an upper bound of its lag.
-    pub age_ms: Option<u64>,
-}
-
-struct Lane {
-    store: Store,
-    idle: Mutex<Vec<Conn>>,
-    state: std::sync::Mutex<ReplicaState>,
-}
-
 /// Reads for the page, from replicas in turn.
 pub struct BoardReader {
     lanes: Vec<Lane>,
@@ -124,20 +106,7 @@ impl BoardReader {
                 "expected at least one replica to read from, got none".into(),
             ));
         }
-        let lane = |url: &String| {
-            let store = Store::parse(url)?;
-            let state = std::sync::Mutex::new(ReplicaState {
-                server: store.name().to_owned(),
-                skipped: None,
-                commits: 0,
-                age_ms: None,
-            });
-            Ok::<_, StoreError>(Lane {
-                store,
-                idle: Mutex::default(),
-                state,
-            })
-        };
+        let lane = |url: &String| Store::parse(url).map(Lane::new);
         Ok(Self {
             lanes: urls.iter().map(lane).collect::<Result<_, _>>()?,
             next: 0.into(),
@@ -158,13 +127,20 @@ impl BoardReader {
     }
 
     /// Asks every replica how far it is; those that lag or do not answer are skipped until the
-    /// next call. The progress of the furthest, or `None` if none answers.
+    /// next call. The progress of the furthest, or `None` if none answers. One that keeps silent when
+    /// another has answered is not waited for, and not asked again for a while.
     pub async fn probe(&self) -> Option<Progress> {
-        let answers = self.lanes.iter().map(|lane| async move {
-            let mut conn = self.open(lane).await?;
-            let progress = self.progress(&mut conn).await?;
-            lane.keep(conn).await;
-            Ok::<_, StoreError>(progress)
+        let asked: Vec<&Lane> = self.lanes.iter().filter(|lane| !lane.rests()).collect();
+        let (answered, _) = watch::channel(());
+        let answers = asked.iter().map(|lane| {
+            let ask = async {
+                let mut conn = lane.open().await?;
+                let progress = self.progress(&mut conn).await?;
+                lane.keep(conn).await;
+                answered.send_replace(());
+                Ok(progress)
+            };
+            lane.unless_late(answered.subscribe(), ask)
         });
         let answers = futures_util::future::join_all(answers).await;
         let furthest = answers
@@ -172,23 +148,16 @@ impl BoardReader {
             .flatten()
             .max_by_key(|progress| progress.commits)
             .copied();
-        for (lane, answer) in self.lanes.iter().zip(answers) {
+        for (lane, answer) in asked.into_iter().zip(answers) {
             let skipped = match (&answer, &furthest) {
                 (Err(error), _) => Some(error.to_string()),
                 (Ok(own), Some(best)) => lag(own, best, self.max_lag_ms),
                 (Ok(_), None) => None,
             };
-            let mut state = lane
-                .state
-                .lock()
-                .unwrap_or_else(|broken| broken.into_inner());
-            state.skipped = skipped;
-            if let Ok(progress) = answer {
-                state.commits = progress.commits;
-                state.age_ms = progress
-                    .seen_at
-                    .map(|at| (progress.now - at).max(0).cast_unsigned());
-            }
+            lane.found(skipped, answer.ok());
+        }
+        if furthest.is_none() {
+            self.lanes.iter().for_each(Lane::rouse);
         }
         furthest
     }
@@ -235,7 +204,7 @@ impl BoardReader {
         let mut last = no_replica();
         for lane in self.in_turn() {
             let ask = async {
-                let mut conn = self.open(lane).await?;
+                let mut conn = lane.open().await?;
                 let sql = self.steps_sql(conn.dialect(), query, step, &bounds, limit);
                 let rows = self.rows(&mut conn, &sql).await?;
                 lane.keep(conn).await;
@@ -256,7 +225,7 @@ impl BoardReader {
     /// If no replica answers.
     pub async fn plan(&self, from: i64, to: i64) -> Result<Vec<String>, StoreError> {
         let lane = self.in_turn().next().ok_or_else(no_replica)?;
-        let mut conn = self.open(lane).await?;
+        let mut conn = lane.open().await?;
         let dialect = conn.dialect();
         let bounds = format!(
             " AND r.window_start >= {} AND r.window_start < {}",
@@ -316,7 +285,7 @@ impl BoardReader {
         history: Duration,
         since: Option<i64>,
     ) -> Result<Snapshot, StoreError> {
-        let mut conn = self.open(lane).await?;
+        let mut conn = lane.open().await?;
         let dialect = conn.dialect();
         let begin = match dialect {
             Dialect::Sqlite => "BEGIN",
@@ -411,14 +380,6 @@ impl BoardReader {
         Ok(conn.rows_within(PAGE_TIMEOUT, sql).await?)
     }
 
-    async fn open(&self, lane: &Lane) -> Result<Conn, StoreError> {
-        let kept = lane.idle.lock().await.pop();
-        match kept {
-            Some(conn) => Ok(conn),
-            None => lane.store.open_migrated().await,
-        }
-    }
-
     /// Replicas that are not skipped, beginning with the next in turn.
     fn in_turn(&self) -> impl Iterator<Item = &Lane> {
         let count = self.lanes.len();
@@ -426,33 +387,6 @@ impl BoardReader {
         (0..count)
             .map(move |i| &self.lanes[(first + i) % count])
             .filter(|lane| lane.state().skipped.is_none())
-    }
-}
-
-impl Lane {
-    fn state(&self) -> ReplicaState {
-        let state = self
-            .state
-            .lock()
-            .unwrap_or_else(|broken| broken.into_inner());
-        state.clone()
-    }
-
-    async fn keep(&self, conn: Conn) {
-        let mut idle = self.idle.lock().await;
-        if conn.is_open() && idle.len() < KEPT {
-            idle.push(conn);
-        }
-    }
-
-    /// Skips it until a probe succeeds.
-    fn failed(&self, error: StoreError) -> StoreError {
-        let mut state = self
-            .state
-            .lock()
-            .unwrap_or_else(|broken| broken.into_inner());
-        state.skipped = Some(error.to_string());
-        error
     }
 }
 

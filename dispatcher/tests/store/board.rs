@@ -14,6 +14,7 @@ databases! {
         longer_steps_are_sums_of_the_seconds,
         a_range_of_seconds_is_a_range_of_the_primary_key,
         a_scaler_is_read_without_making_its_tables,
+        a_replica_that_keeps_silent_is_not_waited_for,
     ],
     servers: [
         a_dead_replica_is_skipped_and_said_so,
@@ -178,4 +179,25 @@ async fn a_dead_replica_is_skipped_and_said_so(backend: &Backend) {
         "{why}"
     );
     assert_eq!(states[1].skipped, None);
+}
+
+async fn a_replica_that_keeps_silent_is_not_waited_for(backend: &Backend) {
+    fill(backend).await;
+    // Connections are taken in, and nothing is ever said.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mute = format!("mysql://a@{}/windlass", mute.local_addr().unwrap());
+    let board = reader(&[&backend.url, &mute]);
+    let begun = tokio::time::Instant::now();
+    for _ in 0..20 {
+        assert!(board.probe().await.is_some());
+        board.snapshot(ALL, None).await.unwrap();
+    }
+    // To connect may take five seconds.
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    let [well, silent] = &board.replicas()[..] else {
+        panic!("two replicas");
+    };
+    assert_eq!(well.skipped, None);
+    let why = silent.skipped.as_deref().unwrap();
+    assert!(why.starts_with("no answer from"), "{why}");
 }

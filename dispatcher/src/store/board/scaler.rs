@@ -107,7 +107,7 @@ impl BoardReader {
     }
 
     async fn scaler_of(&self, lane: &Lane) -> Result<Option<ScalerSeen>, StoreError> {
-        let mut conn = self.open(lane).await?;
+        let mut conn = lane.open().await?;
         let seen = if self.has_scaler(&mut conn).await? {
             self.seen(&mut conn).await?
         } else {
@@ -123,7 +123,7 @@ impl BoardReader {
         agent: &str,
         known: u64,
     ) -> Result<Option<TableSeen>, StoreError> {
-        let mut conn = self.open(lane).await?;
+        let mut conn = lane.open().await?;
         let dialect = conn.dialect();
         let sql = format!(
             "SELECT version, at, body FROM scaler_tables WHERE {} AND agent = {} \

@@ -1,0 +1,136 @@
+//! One replica that the page may be read from: its connections, and how it was found last.
+
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Progress;
+use crate::store::conn::Conn;
+use crate::store::{Store, StoreError};
+
+/// Connections kept open to a replica between uses.
+const KEPT: usize = 4;
+/// How much longer than the quickest a replica may take to say how far it is.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// For how long one that takes longer is not asked again.
+const REST: Duration = Duration::from_secs(10);
+
+/// A replica as the last use of it found it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReplicaState {
+    /// Its URL without a password.
+    pub server: String,
+    /// Why it is skipped, if it is.
+    pub skipped: Option<String>,
+    /// Commits of all shards that it had applied.
+    pub commits: u64,
+    /// Its clock minus the newest sign of life it has, ms: an upper bound of its lag.
+    pub age_ms: Option<u64>,
+}
+
+pub(super) struct Lane {
+    pub(super) store: Store,
+    idle: tokio::sync::Mutex<Vec<Conn>>,
+    state: Mutex<ReplicaState>,
+    rests_until: Mutex<Option<Instant>>,
+}
+
+impl Lane {
+    pub(super) fn new(store: Store) -> Self {
+        let state = ReplicaState {
+            server: store.name().to_owned(),
+            skipped: None,
+            commits: 0,
+            age_ms: None,
+        };
+        Self {
+            store,
+            idle: tokio::sync::Mutex::default(),
+            state: Mutex::new(state),
+            rests_until: Mutex::default(),
+        }
+    }
+
+    pub(super) fn state(&self) -> ReplicaState {
+        lock(&self.state).clone()
+    }
+
+    /// Notes what a probe found: why it is skipped, if it is, and how far it has come, if it said so.
+    pub(super) fn found(&self, skipped: Option<String>, progress: Option<Progress>) {
+        let mut state = lock(&self.state);
+        state.skipped = skipped;
+        if let Some(progress) = progress {
+            state.commits = progress.commits;
+            state.age_ms = progress
+                .seen_at
+                .map(|at| (progress.now - at).max(0).cast_unsigned());
+        }
+    }
+
+    /// Skips it until a probe succeeds.
+    pub(super) fn failed(&self, error: StoreError) -> StoreError {
+        lock(&self.state).skipped = Some(error.to_string());
+        error
+    }
+
+    /// Whether it kept silent a moment ago.
+    pub(super) fn rests(&self) -> bool {
+        let until = *lock(&self.rests_until);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Asks it again in any case.
+    pub(super) fn rouse(&self) {
+        *lock(&self.rests_until) = None;
+    }
+
+    /// Waits for an answer of it, but once another has `answered` not for long: then it rests.
+    pub(super) async fn unless_late<T>(
+        &self,
+        mut answered: watch::Receiver<()>,
+        ask: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let late = async {
+            // Gone when nobody else will answer.
+            if answered.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(PATIENCE).await;
+        };
+        tokio::select! {
+            biased;
+            answer = ask => answer,
+            () = late => {
+                *lock(&self.rests_until) = Some(Instant::now() + REST);
+                Err(StoreError::Unreachable(format!(
+                    "no answer from {} for {} s longer than from others: is the server running, and does the \
+                     network lead to it?",
+                    self.store.name(),
+                    PATIENCE.as_secs()
+                )))
+            }
+        }
+    }
+
+    pub(super) async fn open(&self) -> Result<Conn, StoreError> {
+        let kept = self.idle.lock().await.pop();
+        match kept {
+            Some(conn) => Ok(conn),
+            None => self.store.open_migrated().await,
+        }
+    }
+
+    pub(super) async fn keep(&self, conn: Conn) {
+        let mut idle = self.idle.lock().await;
+        if conn.is_open() && idle.len() < KEPT {
+            idle.push(conn);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|broken| broken.into_inner())
+}
