@@ -13,6 +13,7 @@ use windlass_dispatcher::store::ScalerState;
 use windlass_scaler::tuning::{Invalid, Tuning};
 
 use super::run::TuningArg;
+use super::show::DEAD_MS;
 use crate::cli::StoreArg;
 use crate::config::Config;
 use crate::output;
@@ -114,7 +115,9 @@ impl Set {
         let waiting = async {
             loop {
                 let state: Option<(ScalerState, i64)> = journal.state().await?;
-                if let Some((state, _)) = state {
+                // One that has ended would go on saying that what it ended with is in force.
+                let alive = state.filter(|(_, age_ms)| *age_ms < DEAD_MS);
+                if let Some((state, _)) = alive {
                     if state.tuning == expected {
                         return anyhow::Ok(state.generation);
                     }

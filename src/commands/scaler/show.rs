@@ -13,7 +13,7 @@ use crate::output::{self, ReportFormat};
 use crate::scaling::active::AGENTS;
 
 /// A scaler that has not said for so long that it is alive is not, ms.
-const DEAD_MS: i64 = 20_000;
+pub(super) const DEAD_MS: i64 = 20_000;
 
 /// Arguments of `windlass scaler show`.
 #[derive(Debug, Args)]
