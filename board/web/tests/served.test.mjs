@@ -22,7 +22,8 @@ test("beyond this machine a token or TLS is needed, and a token lets in once it 
   t.after(() => server.stop());
   assert.equal((await fetch(`${server.url}/api/v1/totals`)).status, 401);
   assert.equal((await fetch(`${server.url}/?token=wrong`)).status, 401);
-  assert.equal((await fetch(`${server.url}/api/v1/totals`, { headers: { authorization: "Bearer s3cret" } })).status, 200);
+  const headers = { authorization: "Bearer s3cret" };
+  await until("an answer", async () => (await fetch(`${server.url}/api/v1/totals`, { headers })).status === 200);
   const { page, context, wrong } = await open(browser, server.url, { query: { token: "s3cret" } });
   await page.locator("#ranking li").first().waitFor();
   assert.ok(!page.url().includes("s3cret"));
@@ -68,6 +69,7 @@ test("the policy lets the page's own files run and nothing else", async (t) => {
 test("every call that is described answers as described", async (t) => {
   const server = await board(store("one"));
   t.after(() => server.stop());
+  await until("the first totals", async () => (await fetch(`${server.url}/api/v1/totals`)).status === 200);
   const description = await (await fetch(`${server.url}/openapi.json`)).json();
   for (const [path, { get: call }] of Object.entries(description.paths)) {
     const query = path.endsWith("/gmv") ? "?from=0&to=1000&step=hour" : "";
