@@ -9,15 +9,15 @@ use crate::harness::{Extras, Site, eventually};
 
 const WITHIN: Duration = Duration::from_secs(120);
 const TIMES: u32 = 50;
-/// Now and then two workers are busy, and one can do it all.
+/// Four batches come at once, each second: all workers are busy then, and one can do it all.
 const SLOW: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: windlass-workers}\nspec: {template: {spec: \
-                    {containers: [{name: worker, env: [{name: WINDLASS_PACE, value: 300ms+0s}]}]}}}\n";
+                    {containers: [{name: worker, env: [{name: WINDLASS_PACE, value: 200ms+0s}]}]}}}\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scaling_fifty_times_under_load_reissues_nothing() {
     let extras = Extras {
         // Without Jobs: what fails is a warm worker's.
-        dispatch: "placement = \"pool\"\n",
+        dispatch: "placement = \"pool\"\nchunk-rows = 250\n",
         patches: &[SLOW],
         ..Extras::default()
     };
