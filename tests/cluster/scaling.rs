@@ -38,7 +38,8 @@ async fn scaling_fifty_times_under_load_reissues_nothing() {
         let at_work = time % 4 == 0;
         eventually(WITHIN, "the pool has the size", async || match at_work {
             true => site.status().await["workload"]["workers_ready"] == size,
-            false => site.pods("worker").len() == size,
+            // Those that are ending aside: a kubelet may take minutes to forget one that it was just starting.
+            false => site.pod_names("worker").len() == size,
         })
         .await;
         if at_work {
@@ -50,10 +51,10 @@ async fn scaling_fifty_times_under_load_reissues_nothing() {
         }
     }
     site.progresses(WITHIN).await;
-    let status = site.status().await;
-    assert_eq!(status["invocations"]["failed"], 0, "{status}");
     // What one may have left is done by four.
     site.kubectl(&["scale", "deployment/windlass-workers", "--replicas=4"]);
     let manifest = load.end().await;
     site.equals(&manifest, WITHIN).await;
+    let status = site.status().await;
+    assert_eq!(status["invocations"]["failed"], 0, "{status}");
 }
