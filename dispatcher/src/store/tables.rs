@@ -224,8 +224,15 @@ fn measures(dialect: Dialect) -> String {
         );
         sqlite_money(&hi, &lo)
     };
+    // In integers where they suffice: a float may round half of the last place either way.
+    let (all, orders) = (format!("({hi} * {LIMB} + {lo})"), "SUM(r.orders)");
+    let mean = format!(
+        "CASE WHEN {hi} BETWEEN -8 AND 8 THEN (CASE WHEN {all} < 0 THEN -1 ELSE 1 END) \
+         * (ABS({all}) / {orders} * 100 + (ABS({all}) % {orders} * 200 + {orders}) / (2 * {orders})) / 10000.0 \
+         ELSE ROUND(({hi} * {LIMB}.0 + {lo}) / 100.0 / {orders}, 4) END"
+    );
     format!(
-        "{} AS gmv, ROUND(({hi} * {LIMB}.0 + {lo}) / 100.0 / SUM(r.orders), 4) AS mean, \
+        "{} AS gmv, {mean} AS mean, \
          {} AS min_amount, {} AS max_amount",
         sqlite_money(&hi, &lo),
         amount("MIN(r.min_amount)"),
