@@ -51,6 +51,14 @@ impl Clock {
             self.max_ts.map(|ts| ts - delay_ms)
         }
     }
+
+    /// How far it has come at least. Since a takeover it may have come further than it stands: the
+    /// commit that told of it may be older than what it said last.
+    fn reach(&self, delay_ms: i64) -> Option<i64> {
+        let stands_at = self.stands_at.filter(|_| self.restored);
+        self.max_ts
+            .max(stands_at.map(|at| at.saturating_add(delay_ms)))
+    }
 }
 
 /// The watermark of one shard and the clocks of its sources.
@@ -196,7 +204,8 @@ impl Watermark {
             self.top = clock.max_ts;
             let behind = self
                 .holder
-                .and_then(|holder| self.clocks[holder].and_then(|clock| clock.max_ts));
+                .and_then(|holder| self.clocks[holder])
+                .and_then(|clock| clock.reach(self.times.delay_ms));
             if behind.is_some_and(|ts| max_ts.saturating_sub(ts) > self.times.max_skew_ms) {
                 self.stale = true;
             }
@@ -223,7 +232,7 @@ impl Watermark {
             .map(|top| top.saturating_sub(self.times.max_skew_ms));
         let slowest = self
             .active()
-            .filter(|(_, clock)| clock.restored || clock.max_ts >= too_far_behind)
+            .filter(|(_, clock)| clock.reach(self.times.delay_ms) >= too_far_behind)
             .map(|(number, clock)| (clock.position(self.times.delay_ms), number))
             .min();
         self.holder = slowest.map(|(_, number)| number);
@@ -400,5 +409,18 @@ mod tests {
         assert_eq!(watermark.value(), Some(9_500));
         watermark.queue_empty(2_000, Some(31_000));
         assert_eq!(watermark.value(), Some(29_500));
+    }
+
+    #[test]
+    fn a_known_source_that_died_before_a_takeover_is_waited_for_no_further_than_the_skew() {
+        let mut watermark = Watermark::restore(TIMES, Some(9_500), Some(4_500), 0);
+        let a = watermark.add_known(Some(10_000), true, 0);
+        watermark.add_known(Some(9_000), true, 0);
+        watermark.release();
+        // A backlog: the queue is never seen empty, so nobody becomes idle.
+        say(&mut watermark, a, 70_000, 10);
+        assert_eq!(watermark.value(), Some(9_500));
+        say(&mut watermark, a, 70_001, 20);
+        assert_eq!(watermark.value(), Some(69_501));
     }
 }
