@@ -59,9 +59,12 @@ impl Config {
         };
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read the configuration {}", file.display()))?;
-        Self::parse(&text).map_err(|(line, message)| {
+        let config = Self::parse(&text).map_err(|(line, message)| {
             anyhow::anyhow!("configuration {}, line {line}: {message}", file.display())
-        })
+        })?;
+        let fits = config.stream.check();
+        fits.map_err(|why| anyhow::anyhow!("configuration {}, [stream] {why}", file.display()))?;
+        Ok(config)
     }
 
     /// Parses a file's text; an error is the line, from 1, and what is wrong there. The line itself
