@@ -1,7 +1,9 @@
 //! The audit's side of the store: what became of every tuple, per source and per window.
 //!
-//! These reads are not one snapshot. They agree with each other once the stream has drained.
+//! [`Store::audit`] reads one snapshot, in which the books must balance at any moment; windows and
+//! outcomes are read by themselves and agree with it once the stream has drained.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use roaring::RoaringBitmap;
@@ -30,6 +32,53 @@ pub struct Audit {
     pub undecodable: u64,
     /// Tuples that came to a shard that is not their source's home.
     pub misrouted: u64,
+    /// What does not add up in the store itself. It always must, so each is damage: a row that was
+    /// changed, lost or restored by somebody else.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub imbalances: Vec<Imbalance>,
+}
+
+/// Two figures of the store that must be the same and are not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum Imbalance {
+    /// A source's counters and its settled seqs.
+    Source {
+        /// The source.
+        source: String,
+        /// Counted, late and quarantined together.
+        counters: i64,
+        /// Settled seqs.
+        settled: u64,
+    },
+    /// The counted tuples of all sources and those in the totals.
+    Totals {
+        /// By the sources' counters.
+        counted: i64,
+        /// By the totals.
+        totals: i64,
+    },
+}
+
+impl fmt::Display for Imbalance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source {
+                source,
+                counters,
+                settled,
+            } => write!(
+                f,
+                "source {source:?}: counted + late + quarantined is {counters}, settled are {settled} \
+                 (tables ledger, ledger_blocks)"
+            ),
+            Self::Totals { counted, totals } => write!(
+                f,
+                "counted of all sources is {counted}, the totals hold {totals} \
+                 (tables ledger, totals)"
+            ),
+        }
+    }
 }
 
 /// What the ledger says of a source.
@@ -68,43 +117,17 @@ pub struct WindowTotal {
 }
 
 impl Store {
-    /// Counters and gaps of every source.
+    /// Counters and gaps of every source, and whether the books balance.
     ///
     /// # Errors
     /// If the database does not answer, or a block of settled seqs is damaged.
     pub async fn audit(&self, stream: &Stream) -> Result<Audit, StoreError> {
         let mut conn = self.open_migrated().await?;
-        let of = stream_key(conn.dialect(), stream);
-        let rows = conn
-            .rows(&format!(
-                "SELECT COALESCE(SUM(duplicates), 0), COALESCE(SUM(redeliveries), 0), \
-                 COALESCE(SUM(undecodable), 0), COALESCE(SUM(misrouted), 0) FROM shards WHERE {of}"
-            ))
-            .await?;
-        let mut audit = Audit::default();
-        if let Some(row) = rows.first() {
-            audit.duplicates = row.u64(0)?;
-            audit.redeliveries = row.u64(1)?;
-            audit.undecodable = row.u64(2)?;
-            audit.misrouted = row.u64(3)?;
-        }
-        let sql = format!(
-            "SELECT source, counted, late, quarantined, low FROM ledger WHERE {of} ORDER BY source"
-        );
-        for row in conn.rows_within(READ_TIMEOUT, &sql).await? {
-            let (source, low) = (row.text(0)?, row.u64(4)?);
-            let gaps = gaps(&mut conn, &of, &source, low).await?;
-            audit.sources.push(SourceAudit {
-                counted: row.i64(1)?,
-                late: row.i64(2)?,
-                quarantined: row.i64(3)?,
-                source,
-                low,
-                gaps,
-            });
-        }
+        conn.begin_snapshot().await?;
+        let audit = read(&mut conn, stream).await;
+        conn.rollback().await;
         conn.close().await;
-        Ok(audit)
+        audit
     }
 
     /// How many tuples of `sources` are settled: counted, late or quarantined.
@@ -165,18 +188,73 @@ impl Store {
     }
 }
 
-/// The runs that are missing between a source's lowest and highest settled seq.
-async fn gaps(
-    conn: &mut Conn,
-    of: &str,
-    source: &str,
-    low: u64,
-) -> Result<Vec<(u64, u64)>, StoreError> {
+async fn read(conn: &mut Conn, stream: &Stream) -> Result<Audit, StoreError> {
+    let of = stream_key(conn.dialect(), stream);
+    let rows = conn
+        .rows(&format!(
+            "SELECT COALESCE(SUM(duplicates), 0), COALESCE(SUM(redeliveries), 0), \
+             COALESCE(SUM(undecodable), 0), COALESCE(SUM(misrouted), 0) FROM shards WHERE {of}"
+        ))
+        .await?;
+    let mut audit = Audit::default();
+    if let Some(row) = rows.first() {
+        audit.duplicates = row.u64(0)?;
+        audit.redeliveries = row.u64(1)?;
+        audit.undecodable = row.u64(2)?;
+        audit.misrouted = row.u64(3)?;
+    }
+    let sql = format!(
+        "SELECT source, counted, late, quarantined, low FROM ledger WHERE {of} ORDER BY source"
+    );
+    for row in conn.rows_within(READ_TIMEOUT, &sql).await? {
+        let (source, low) = (row.text(0)?, row.u64(4)?);
+        let Seqs { gaps, settled } = seqs(conn, &of, &source, low).await?;
+        let source = SourceAudit {
+            counted: row.i64(1)?,
+            late: row.i64(2)?,
+            quarantined: row.i64(3)?,
+            source,
+            low,
+            gaps,
+        };
+        let counters = source.counted + source.late + source.quarantined;
+        if i128::from(counters) != i128::from(settled) {
+            audit.imbalances.push(Imbalance::Source {
+                source: source.source.clone(),
+                counters,
+                settled,
+            });
+        }
+        audit.sources.push(source);
+    }
+    let sql = format!("SELECT COALESCE(SUM(orders), 0) FROM totals WHERE {of}");
+    let rows = conn.rows(&sql).await?;
+    let totals = rows.first().map_or(Ok(0), |row| row.i64(0))?;
+    let counted = audit.sources.iter().map(|source| source.counted).sum();
+    if totals != counted {
+        let imbalance = Imbalance::Totals { counted, totals };
+        audit.imbalances.push(imbalance);
+    }
+    Ok(audit)
+}
+
+/// What is settled of one source.
+struct Seqs {
+    /// The runs that are missing between its lowest and highest settled seq.
+    gaps: Vec<(u64, u64)>,
+    /// How many are settled.
+    settled: u64,
+}
+
+async fn seqs(conn: &mut Conn, of: &str, source: &str, low: u64) -> Result<Seqs, StoreError> {
     let source_text = conn.dialect().text(source);
     let sql = format!(
         "SELECT block_no, seqs FROM ledger_blocks WHERE {of} AND source = {source_text} ORDER BY block_no"
     );
     let mut gaps = Vec::new();
+    // All below `low` but 0, which has a bit of its own.
+    let above = low.max(1);
+    let mut settled = above - 1;
     // The seq expected next; unknown until the first settled one.
     let mut expected = (low > 0).then_some(low);
     for row in conn.rows_within(READ_TIMEOUT, &sql).await? {
@@ -196,11 +274,13 @@ async fn gaps(
             {
                 gaps.push((expected, first - 1));
             }
-            // Below `low` a block's content says nothing new.
+            // Below `low` a block's content says nothing new, but of seq 0.
+            settled += u64::from(first == 0);
+            settled += last.checked_sub(first.max(above)).map_or(0, |n| n + 1);
             expected = expected.max(last.checked_add(1));
         }
     }
-    Ok(gaps)
+    Ok(Seqs { gaps, settled })
 }
 
 fn window_total(row: &Row, unit: i128) -> Result<WindowTotal, DbError> {

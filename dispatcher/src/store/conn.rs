@@ -256,6 +256,19 @@ impl Conn {
         }
     }
 
+    /// Begins a transaction that reads, all of it, the database of one moment.
+    pub async fn begin_snapshot(&mut self) -> Result<(), DbError> {
+        self.execute(match self.dialect {
+            Dialect::Sqlite => "BEGIN",
+            _ => {
+                "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
+                 START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
+            }
+        })
+        .await
+        .map(drop)
+    }
+
     /// Undoes the transaction in progress, or gives the connection up.
     pub async fn rollback(&mut self) {
         if self.execute("ROLLBACK").await.is_err() {

@@ -16,6 +16,7 @@ databases! {
         a_query_selects_windows_and_provinces,
         a_query_reads_the_stream_that_is_configured,
         gaps_are_the_runs_that_are_missing,
+        books_that_do_not_balance_are_told,
         the_last_minute_reads_the_last_minute_only,
     ],
     servers: [
@@ -221,6 +222,43 @@ async fn gaps_are_the_runs_that_are_missing(backend: &Backend) {
             none,
             vec![(u64::MAX - 2, u64::MAX - 2)],
         ]
+    );
+}
+
+async fn books_that_do_not_balance_are_told(backend: &Backend) {
+    let store = backend.store(1).await;
+    let (mut owner, at) = backend.owner(&store, 0).await;
+    let mut all = with_row(plan(0, &at), T0, "Hunan", &[1, 2, 3], 0);
+    let mut add = |name, counted, late, low, seqs: &[u32]| {
+        let mut delta = source(name, true, low);
+        (delta.counted, delta.late) = (counted, late);
+        delta.blocks = vec![(0, Some(block(seqs.iter().copied())))];
+        all.sources.push(delta);
+    };
+    // Seqs 1 and 2; then 0, 4 and, what a block may still hold below `low`, 1 twice.
+    add("from one", 2, 0, 3, &[]);
+    add("from zero", 1, 2, 2, &[0, 1, 4]);
+    owner.commit(&all).await.unwrap();
+    let imbalances = async || {
+        let audit = store.audit(&Stream::default()).await.unwrap();
+        let found = audit.imbalances.iter();
+        found.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(imbalances().await, Vec::<String>::new());
+    backend
+        .sql("UPDATE ledger SET counted = 3 WHERE source = 'from one'")
+        .await;
+    let [of_source, of_totals] = &imbalances().await[..] else {
+        panic!("expected two");
+    };
+    assert!(
+        of_source
+            .starts_with("source \"from one\": counted + late + quarantined is 3, settled are 2"),
+        "{of_source}"
+    );
+    assert!(
+        of_totals.starts_with("counted of all sources is 4, the totals hold 3"),
+        "{of_totals}"
     );
 }
 

@@ -39,11 +39,12 @@ need not be within reach from here. The report is its log, the exit status is it
 A run is checked together with others that published into the same windows; orders of anybody else in
 these windows are a difference.
 Of each source, the distinct tuples seen = counted + late + quarantined; gaps are numbers that
-never came. Duplicates, redeliveries, undecodable and misrouted take no part in the sum.
+never came. That the counters agree with the settled numbers and with the totals is checked each time. Duplicates, redeliveries, undecodable and misrouted take no part in the sum.
 A manifest takes for late what comes more than 5.5 s behind, the default --delay and
 --allowed-lateness together. Of a dispatcher with less, it calls what rightly was late a difference.
 Windows whose rows `windlass retain` has removed are left out, and it is said so.
-Exit status: 0 if all is well, 1 on an error or if a --manifest or --run differs.";
+Exit status: 0 if all is well, 1 on an error, if the store's own figures do not add up, or if a
+--manifest or --run differs.";
 
 /// Arguments of `windlass audit`.
 #[derive(Debug, Args)]
@@ -142,7 +143,8 @@ impl Audit {
             }
         }
         out.flush()?;
-        let well = differences.is_none_or(|differences| differences.is_empty());
+        let well = ledger.imbalances.is_empty()
+            && differences.is_none_or(|differences| differences.is_empty());
         Ok(ExitCode::from(u8::from(!well)))
     }
 
@@ -267,6 +269,12 @@ fn report(out: &mut impl Write, ledger: &Ledger) -> anyhow::Result<()> {
         "for information: duplicates: {}, redeliveries: {}, undecodable: {}, misrouted: {}",
         ledger.duplicates, ledger.redeliveries, ledger.undecodable, ledger.misrouted
     )?;
+    for imbalance in &ledger.imbalances {
+        writeln!(
+            out,
+            "the store is damaged, restore it from a backup or a replica: {imbalance}"
+        )?;
+    }
     Ok(())
 }
 
