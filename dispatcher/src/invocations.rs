@@ -379,9 +379,12 @@ impl Invocations {
         if id.attempt == 0 || id.attempt > part.attempts {
             return Taken::Conflict;
         }
-        let counted: u64 = partials.iter().map(|(_, partial)| partial.count).sum();
+        let counts = partials
+            .iter()
+            .map(|(_, partial)| u128::from(partial.count));
+        let counted: u128 = counts.sum();
         let expected = part.rows.len() as u64;
-        if counted != expected {
+        if counted != expected.into() {
             let reason = format!(
                 "the counts of the answer add up to {counted}, the batch has {expected} tuples"
             );

@@ -169,9 +169,6 @@ pub struct Loaded {
     pub last_end: Option<i64>,
     /// The sources at home here that counted for the watermark.
     pub active_sources: Vec<SourceRecord>,
-    /// The shard had no earlier owner, or the last one gave its lease up when its channel was closed:
-    /// no consumer of theirs can hold deliveries.
-    pub released: bool,
 }
 
 /// A source as the ledger has it.

@@ -127,8 +127,7 @@ impl<'a> Session<'a> {
     pub async fn run(mut self) -> anyhow::Result<End> {
         let end = self.drive().await;
         let closed = self.consumer.close().await;
-        // Who takes a released shard over need not wait for anybody's consumer to be dropped.
-        if matches!(end, Ok(End::Drained)) && closed && self.shard.is_alone() {
+        if matches!(end, Ok(End::Drained)) && closed {
             let _ = self.store.send(Request::ReleaseLease);
         }
         drop(self.store);
@@ -193,10 +192,12 @@ impl<'a> Session<'a> {
             self.last_tag = delivery.tag;
             let now = self.deps.clock.now();
             self.shard.deliver(now, delivery);
-            if taken < BURST && self.shard.wants_deliveries() {
+            let burst_ends = taken == BURST;
+            if !burst_ends && self.shard.wants_deliveries() {
                 next = self.consumer.try_next()?;
             }
-            self.shard.advance(now, next.is_some());
+            // Behind a whole burst there is more as a rule.
+            self.shard.advance(now, next.is_some() || burst_ends);
             self.perform().await?;
         }
         Ok(())

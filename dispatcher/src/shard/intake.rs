@@ -2,6 +2,8 @@
 //! lateness, split by window.
 
 use std::cell::OnceCell;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,6 +16,10 @@ use windlass_functions::window;
 use super::sources::TOUCH_BYTES;
 use super::{Action, Delivery, Pending, Shard};
 use crate::plan::{OutcomeKind, SourceRecord};
+
+/// What a window costs in a slice beside its rows, bytes: columns, an invocation with its answer,
+/// a line of the commit's log.
+const WINDOW_BYTES: usize = 2_048;
 
 impl Shard {
     /// Takes in one delivery. Must be called in the order of tags, and only while
@@ -118,24 +124,23 @@ impl Shard {
 
     fn unknown_sources(&self, bad: &[BadRow]) -> Vec<Arc<str>> {
         let sources = &self.open.dictionaries.sources;
-        let mut unknown: Vec<Arc<str>> = Vec::new();
+        let mut unknown: BTreeSet<Arc<str>> = BTreeSet::new();
         let mut last = None;
         for &number in &self.scratch.source {
             if last != Some(number) {
                 last = Some(number);
                 let name = sources.text(number);
-                if !self.by_name.contains_key(name) && !unknown.contains(name) {
-                    unknown.push(Arc::clone(name));
+                if !self.by_name.contains_key(name) {
+                    unknown.insert(Arc::clone(name));
                 }
             }
         }
         for (name, _) in bad.iter().filter_map(|row| row.identity.as_ref()) {
-            let known = self.by_name.contains_key(name.as_str());
-            if !known && !unknown.iter().any(|other| **other == **name) {
-                unknown.push(Arc::from(name.as_str()));
+            if !self.by_name.contains_key(name.as_str()) && !unknown.contains(name.as_str()) {
+                unknown.insert(Arc::from(name.as_str()));
             }
         }
-        unknown
+        unknown.into_iter().collect()
     }
 
     /// The delivery's rows are in the slice; now the delivery itself is.
@@ -152,7 +157,7 @@ impl Shard {
 
     fn take_rows(&mut self, pending: &Pending, now: Now) {
         let tuples = std::mem::take(&mut self.scratch);
-        let mut misrouted = Vec::new();
+        let mut misrouted: BTreeMap<Arc<str>, (u32, Vec<Range<usize>>)> = BTreeMap::new();
         let mut from = 0;
         while from < tuples.len() {
             let to = run_end(&tuples, from);
@@ -168,10 +173,11 @@ impl Shard {
             let home = self.source(number).home;
             if home != self.number {
                 self.open.tallies.misrouted += rows.len() as u64;
-                let belongs = format!("source {name:?} belongs to shard {home}");
-                if !misrouted.contains(&belongs) {
-                    misrouted.push(belongs);
-                }
+                misrouted
+                    .entry(name)
+                    .or_insert((home, Vec::new()))
+                    .1
+                    .push(rows);
                 continue;
             }
             // A replay is not its source's voice: it says nothing of how far the source has come.
@@ -187,16 +193,10 @@ impl Shard {
             }
             self.take_run(number, &tuples, rows, pending);
         }
-        self.scratch = tuples;
-        if !misrouted.is_empty() {
-            let (here, stream) = (self.number, &self.stream.name);
-            let reason = format!(
-                "{} and came on shard {here}: publish to the exchange {stream:?} with the source as \
-                 routing key, then publish this message again",
-                misrouted.join(", ")
-            );
-            self.quarantine_message(&pending.delivery, "misrouted", reason);
+        for (source, (home, runs)) in misrouted {
+            self.quarantine_misrouted(&pending.delivery, &tuples, &source, home, &runs);
         }
+        self.scratch = tuples;
     }
 
     /// Takes rows of one source with consecutive seqs.
@@ -263,7 +263,7 @@ impl Shard {
     /// Puts rows into their windows' batches.
     pub(super) fn place(&mut self, tuples: &Tuples, rows: Range<usize>) {
         let window_ms = self.stream.window_ms;
-        self.hold(rows.len() * Tuples::ROW_BYTES);
+        let mut windows = 0;
         let mut from = rows.start;
         while from < rows.end {
             let start = window::start_of(tuples.ts[from], window_ms);
@@ -273,8 +273,9 @@ impl Shard {
                 .position(|&ts| ts < start || ts >= end)
                 .unwrap_or(rows.end - from);
             let batch = match self.open.windows.entry(start) {
-                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    windows += 1;
                     if self.watermark.value().is_none_or(|value| end > value) {
                         self.open_ends.insert(end);
                     }
@@ -285,6 +286,7 @@ impl Shard {
             batch.extend_from(tuples, from..from + len);
             from += len;
         }
+        self.hold(rows.len() * Tuples::ROW_BYTES + windows * WINDOW_BYTES);
     }
 }
 

@@ -289,7 +289,7 @@ impl Shard {
             bytes: 0,
             taken: (0, 0),
             draining: false,
-            alone: loaded.released,
+            alone: false,
             following: false,
             actions: VecDeque::new(),
         };
@@ -339,14 +339,9 @@ impl Shard {
         self.alone = true;
     }
 
-    /// Whether no earlier consumer can hold deliveries.
-    pub fn is_alone(&self) -> bool {
-        self.alone
-    }
-
     /// The queue was seen empty and every delivery sent before that has been handed in.
     ///
-    /// That proves silence only once this consumer [is alone](Shard::is_alone): a frozen owner's
+    /// That proves silence only once this consumer is alone with the queue: a frozen owner's
     /// consumer holds what the broker sent ahead to it, the queue looks empty, and all of that will
     /// come again. Until then nothing happens here. `now` is the time at which the question was
     /// asked, because what came after it may be on its way.

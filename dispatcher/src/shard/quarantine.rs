@@ -1,11 +1,12 @@
 //! What cannot be counted: a copy for the quarantine queue, and an outcome where the tuple has an
 //! identity. The copy is confirmed before the commit that settles the tuple.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
-use windlass_functions::decode::BadRow;
+use windlass_functions::decode::{BadRow, JSON};
 use windlass_functions::ledger::{Insert, MAX_RAGGED_BLOCKS};
 use windlass_functions::tuple::Tuples;
 use windlass_functions::window;
@@ -104,7 +105,7 @@ impl Shard {
             let number = self.by_name[name.as_str()];
             if self.source(number).home != self.number {
                 self.open.tallies.misrouted += 1;
-                self.quarantine_row(pending, bad, "misrouted", None);
+                self.quarantine_row(pending, bad, "misrouted", bad.identity.clone());
                 continue;
             }
             match self.source(number).settled.insert(*seq) {
@@ -166,6 +167,48 @@ impl Shard {
             body: Bytes::copy_from_slice(&bad.body),
         });
         id
+    }
+
+    /// The rows of a source that belongs to another shard: a copy for each source, so that a replay
+    /// takes it to where that source's messages go. The message itself if it holds nothing else.
+    pub(super) fn quarantine_misrouted(
+        &mut self,
+        delivery: &Delivery,
+        tuples: &Tuples,
+        source: &Arc<str>,
+        home: u32,
+        runs: &[Range<usize>],
+    ) {
+        let (here, stream) = (self.number, &self.stream.name);
+        let reason = format!(
+            "source {source:?} belongs to shard {home} and came on shard {here}: publish to the exchange \
+             {stream:?} with the source as routing key, as a replay does"
+        );
+        let rows = || runs.iter().cloned().flatten();
+        let first = rows().next().map(|row| tuples.seq[row]);
+        let mut copy = QuarantineMessage {
+            id: fitting(format!("{}:{source}", self.copy_id(delivery))),
+            content_type: delivery.content_type.clone(),
+            outcome: "misrouted",
+            reason,
+            identity: first.map(|seq| (source.to_string(), seq)),
+            shard: here,
+            body: delivery.body.clone(),
+        };
+        if rows().count() < tuples.len() {
+            copy.content_type = Some(JSON.to_owned());
+            let mut body = Vec::new();
+            for row in rows() {
+                let key = self.open.dictionaries.keys.text(tuples.key[row]);
+                let (seq, ts, amount) = (tuples.seq[row], tuples.ts[row], tuples.amount[row]);
+                body.push(if body.is_empty() { b'[' } else { b',' });
+                body.append(&mut self.stream.tuple_json(source, seq, ts, key, amount));
+            }
+            body.push(b']');
+            copy.body = body.into();
+        }
+        self.hold(OUTCOME_BYTES + copy.body.len() + copy.reason.len());
+        self.open.quarantine.push(copy);
     }
 
     pub(super) fn quarantine_message(

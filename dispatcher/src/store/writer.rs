@@ -121,11 +121,10 @@ impl Writer {
         );
         let raised = async {
             let taken = conn.begin_with(&update).await? == 1;
-            // Still inside: this reads the epoch that is ours, not one raised since, and the lease
-            // as the last owner left it.
+            // Still inside: this reads the epoch that is ours, not one raised since.
             let read = format!(
-                "SELECT epoch, commit_no, watermark, final_before, last_window, \
-                 CASE WHEN lease_until IS NULL THEN 1 ELSE 0 END FROM shards WHERE {shard}"
+                "SELECT epoch, commit_no, watermark, final_before, last_window FROM shards \
+                 WHERE {shard}"
             );
             let rows = conn.rows(&read).await?;
             if taken {
@@ -157,7 +156,6 @@ impl Writer {
             watermark: row.opt_time(2)?,
             final_before: row.opt_time(3)?,
             last_end: row.opt_time(4)?.map(|start| start.saturating_add(window)),
-            released: row.i64(5)? == 1,
             ..Loaded::default()
         }))
     }

@@ -42,11 +42,9 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(settings: Settings) -> Self {
-        let loaded = Loaded {
-            released: true,
-            ..Loaded::default()
-        };
-        Self::load(settings, loaded)
+        let mut bench = Self::load(settings, Loaded::default());
+        bench.shard.earlier_consumers_gone();
+        bench
     }
 
     pub fn load(settings: Settings, loaded: Loaded) -> Self {

@@ -302,6 +302,44 @@ fn a_tuple_on_the_wrong_shard_is_quarantined_and_never_settled() {
     assert_eq!(bench.acks, [tag]);
 }
 
+#[test]
+fn misrouted_tuples_are_copied_source_by_source_so_that_a_replay_finds_their_shards() {
+    let mut bench = Bench::new(settings());
+    bench.records = vec![known("a", 1, true), known("c", 2, true)];
+    bench.deliver(&[
+        ("c", 7, 100),
+        ("a", 2, 100),
+        ("b", 1, 100),
+        ("a", 4, 300),
+        ("a", 5, 400),
+    ]);
+    bench.deliver(&[("a", 6, 500)]);
+    bench.pass(1_000);
+    let copies: Vec<_> = bench.copies.drain(..).map(|(_, copy)| copy).collect();
+    let identities: Vec<_> = copies.iter().map(|copy| copy.identity.clone()).collect();
+    let of = |source: &str, seq| Some((source.to_owned(), seq));
+    assert_eq!(identities, [of("a", 2), of("c", 7), of("a", 6)]);
+    let names: BTreeSet<&String> = copies.iter().map(|copy| &copy.id).collect();
+    assert_eq!(names.len(), 3);
+    assert!(
+        copies[0]
+            .reason
+            .starts_with("source \"a\" belongs to shard 1")
+    );
+
+    // Where a replay takes the first of them.
+    let mut home = Bench::new(settings());
+    assert_eq!(copies[0].content_type.as_deref(), Some("application/json"));
+    home.deliver_body(&String::from_utf8_lossy(&copies[0].body), None);
+    home.pass(1_000);
+    let plan: CommitPlan = home.settle().remove(0);
+    assert_eq!(plan.sources.len(), 1);
+    assert_eq!(
+        (&*plan.sources[0].source, plan.sources[0].counted),
+        ("a", 3)
+    );
+}
+
 /// A hundred sources, an order each, and the queue never empty.
 fn a_source_an_order(settings: Settings) -> Bench {
     let mut bench = Bench::new(settings);
@@ -449,7 +487,7 @@ fn after_a_takeover_nothing_closes_until_returned_tuples_have_come_again() {
 }
 
 /// A shard as an earlier owner left it, with a window open and a source that spoke.
-fn left_open(released: bool) -> Bench {
+fn left_open() -> Bench {
     let loaded = Loaded {
         epoch: 2,
         watermark: Some(BASE_MS + 500),
@@ -457,7 +495,6 @@ fn left_open(released: bool) -> Bench {
         open_ends: vec![BASE_MS + 1_000],
         last_end: Some(BASE_MS + 1_000),
         active_sources: vec![known("a", 0, true)],
-        released,
         ..Loaded::default()
     };
     Bench::load(settings(), loaded)
@@ -465,7 +502,8 @@ fn left_open(released: bool) -> Bench {
 
 #[test]
 fn windows_left_open_by_an_earlier_owner_close_in_silence() {
-    let mut bench = left_open(true);
+    let mut bench = left_open();
+    bench.shard.earlier_consumers_gone();
     bench.pass(2_000);
     bench.queue_empty();
     assert_eq!(bench.settle()[0].watermark, Some(BASE_MS + 1_000));
@@ -473,7 +511,7 @@ fn windows_left_open_by_an_earlier_owner_close_in_silence() {
 
 #[test]
 fn a_queue_that_looks_empty_is_no_silence_while_an_earlier_consumer_may_hold_deliveries() {
-    let mut bench = left_open(false);
+    let mut bench = left_open();
     bench.pass(20_000);
     bench.queue_empty();
     let reached = Reached {
@@ -490,7 +528,7 @@ fn a_queue_that_looks_empty_is_no_silence_while_an_earlier_consumer_may_hold_del
 
 #[test]
 fn a_first_delivery_shows_that_earlier_consumers_are_gone() {
-    let mut bench = left_open(false);
+    let mut bench = left_open();
     bench.pass(20_000);
     bench.deliver(&[("a", 2, 700)]);
     bench.queue_empty();

@@ -74,12 +74,11 @@ impl Database {
         (self.shards[shard].lease_until_ms).is_none_or(|until| until <= now_ms)
     }
 
-    /// The epoch, and whether the last owner had given its lease up.
-    pub fn raise_epoch(&mut self, shard: usize, now_ms: u64) -> (u64, bool) {
+    pub fn raise_epoch(&mut self, shard: usize, now_ms: u64) -> u64 {
         let row = &mut self.shards[shard];
         row.epoch += 1;
-        let lease = row.lease_until_ms.replace(now_ms + LEASE_MS);
-        (row.epoch, lease.is_none())
+        row.lease_until_ms = Some(now_ms + LEASE_MS);
+        row.epoch
     }
 
     /// Extends a lease, or gives it up; `false` under an old epoch.
@@ -93,7 +92,7 @@ impl Database {
     }
 
     /// What an owner that raised the epoch to `epoch` reads.
-    pub fn load(&self, shard: usize, epoch: u64, released: bool) -> Loaded {
+    pub fn load(&self, shard: usize, epoch: u64) -> Loaded {
         let row = &self.shards[shard];
         let number = shard as u32;
         let ends = || {
@@ -105,7 +104,6 @@ impl Database {
         open_ends.dedup();
         Loaded {
             epoch,
-            released,
             commit_no: row.commit_no,
             watermark: row.watermark,
             final_before: row.final_before,

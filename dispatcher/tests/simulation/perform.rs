@@ -38,11 +38,9 @@ impl World {
         }
         debug_assert_eq!(incarnation, self.seats[seat].incarnation);
         if self.owners[self.seats[seat].owner].draining && self.shard(seat).is_drained() {
-            let ((number, epoch), alone) = (self.held(seat), self.shard(seat).is_alone());
+            let (number, epoch) = self.held(seat);
             self.leave(seat);
-            if alone {
-                self.database.lease(number, epoch, None);
-            }
+            self.database.lease(number, epoch, None);
             return;
         }
         if let Some(mono_ms) = self.shard(seat).next_timeout_ms() {
@@ -186,7 +184,10 @@ impl World {
                 None => copied("undecodable", &row.text),
                 Some((source, seq)) => match self.database.home(source) {
                     Some(home) if home == shard => self.database.is_settled(source, *seq),
-                    Some(_) => copied("misrouted", &row.text),
+                    Some(_) => {
+                        copied("misrouted", &row.text)
+                            || self.quarantine.holds_misrouted(source, *seq)
+                    }
                     None => false,
                 },
             };

@@ -42,11 +42,11 @@ fn settled_copy(world: &mut World) -> Option<usize> {
         .position(|copy| copy.id == *id)
 }
 
-/// Any copy of one tuple: its outcome may not be committed, or never be.
+/// Any copy of one tuple: its outcome may not be committed, or never be. Misrouted ones may be of many.
 fn any_copy(world: &mut World) -> Option<usize> {
     let copies = &world.quarantine.copies;
     let places: Vec<usize> = (0..copies.len())
-        .filter(|&place| copies[place].identity.is_some())
+        .filter(|&place| copies[place].identity.is_some() && copies[place].outcome != "misrouted")
         .collect();
     (!places.is_empty()).then(|| world.dice.pick(&places))
 }

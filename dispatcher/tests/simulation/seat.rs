@@ -210,9 +210,9 @@ impl World {
         let now = self.clock(seat);
         match reply {
             Reply::Lost | Reply::Committed(Err(_)) => return self.begin_again(seat),
-            Reply::Raised(epoch, released) => {
+            Reply::Raised(epoch) => {
                 if self.goes_on(seat, Step::Load) {
-                    self.request(seat, Request::Load(epoch, released));
+                    self.request(seat, Request::Load(epoch));
                 }
                 return;
             }

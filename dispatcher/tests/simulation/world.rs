@@ -26,7 +26,7 @@ pub enum Request {
     Raise,
     RaiseIfFree,
     /// Read under this epoch; the lease had been given up before.
-    Load(u64, bool),
+    Load(u64),
     Sources(Vec<Arc<str>>),
     Outcomes(Vec<(Arc<str>, u64)>),
     Commit(Box<CommitPlan>),
@@ -35,7 +35,7 @@ pub enum Request {
 /// An answer on its way back.
 #[derive(Debug)]
 pub enum Reply {
-    Raised(u64, bool),
+    Raised(u64),
     NotFree,
     Loaded(Box<Loaded>),
     Sources(Vec<Arc<str>>, Vec<SourceRecord>),
@@ -82,6 +82,18 @@ pub struct Quarantine {
     /// What was ever in it.
     pub ids: BTreeSet<String>,
     pub bodies: BTreeSet<(&'static str, Bytes)>,
+}
+
+impl Quarantine {
+    /// Whether a copy of one source's misrouted tuples was in it that has this one.
+    pub fn holds_misrouted(&self, source: &str, seq: u64) -> bool {
+        let bodies = self.bodies.iter();
+        bodies
+            .filter(|(outcome, _)| *outcome == "misrouted")
+            .filter_map(|(_, body)| serde_json::from_slice::<serde_json::Value>(body).ok())
+            .flat_map(|rows| rows.as_array().cloned().unwrap_or_default())
+            .any(|row| row["source"] == source && row["seq"] == seq)
+    }
 }
 
 /// Everything there is in one run.
@@ -331,11 +343,10 @@ impl World {
         let reply = match request {
             Request::RaiseIfFree if !self.database.is_free(shard, self.now) => Reply::NotFree,
             Request::Raise | Request::RaiseIfFree => {
-                let (epoch, released) = self.database.raise_epoch(shard, self.now);
-                Reply::Raised(epoch, released)
+                Reply::Raised(self.database.raise_epoch(shard, self.now))
             }
-            Request::Load(epoch, released) => {
-                let loaded = self.database.load(shard, epoch, released);
+            Request::Load(epoch) => {
+                let loaded = self.database.load(shard, epoch);
                 Reply::Loaded(Box::new(loaded))
             }
             Request::Sources(names) => {
