@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
@@ -169,6 +169,33 @@ async fn a_queue_of_another_kind_is_refused() {
     let error = broker.declare().await.unwrap_err();
     assert!(matches!(error, BrokerError::Mismatch { .. }), "{error}");
     Stream { broker, url }.delete().await;
+}
+
+/// RabbitMQ 4 drops a message for good after 20 deliveries, unless the queue says otherwise.
+#[tokio::test]
+async fn no_queue_drops_a_message_that_was_delivered_often() {
+    let Some(stream) = Stream::create(1).await else {
+        return;
+    };
+    let topology = stream.broker.topology().clone();
+    for queue in [topology.queue(0), topology.quarantine()] {
+        let mut arguments = FieldTable::default();
+        let kind = AMQPValue::LongString("quorum".into());
+        arguments.insert("x-queue-type".into(), kind);
+        if queue == topology.queue(0) {
+            arguments.insert("x-single-active-consumer".into(), true.into());
+        }
+        arguments.insert("x-delivery-limit".into(), 20.into());
+        let channel = raw(&stream.url).await.create_channel().await.unwrap();
+        let options = QueueDeclareOptions::durable();
+        let other = channel.queue_declare(queue.as_str().into(), options, arguments);
+        let text = other.await.unwrap_err().to_string();
+        assert!(
+            text.contains("x-delivery-limit") && text.contains("'1000000000'"),
+            "{queue}: {text}"
+        );
+    }
+    stream.delete().await;
 }
 
 #[tokio::test]

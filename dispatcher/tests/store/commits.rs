@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use sqlx::{AssertSqlSafe, MySqlConnection};
+use tokio::task::JoinHandle;
 use windlass_dispatcher::placement::{Phases, Place, Ran, Reason};
 use windlass_dispatcher::plan::{Logged, Outcome, OutcomeKind, OutcomeTuple, Tallies};
 use windlass_dispatcher::store::{CommitError, OutcomeFilter};
 use windlass_functions::stream::Stream;
 
 use crate::backend::{Backend, Kind, T0, block, databases, losing_proxy, plan, source, with_row};
+use crate::owners::fence_is_held;
 
 databases! {
     every: [
@@ -26,6 +29,8 @@ databases! {
     servers: [
         a_commit_whose_answer_is_lost_is_found_done,
         a_commit_that_never_arrived_is_found_undone,
+        a_commit_that_a_deadlock_undid_is_run_again,
+        a_commit_that_waited_too_long_for_a_row_is_run_again,
     ]
 }
 
@@ -510,6 +515,57 @@ async fn a_commit_whose_answer_is_lost_is_found_done(backend: &Backend) {
 
 async fn a_commit_that_never_arrived_is_found_undone(backend: &Backend) {
     lost_commit(backend, false).await;
+}
+
+/// A stranger holds the row of the totals that a commit needs, which has its shard already.
+async fn in_the_way(backend: &Backend) -> (MySqlConnection, JoinHandle<Result<(), CommitError>>) {
+    let store = backend.store(1).await;
+    let (mut owner, mut at) = backend.owner(&store, 0).await;
+    let first = with_row(plan(0, &at), T0, "Hunan", &[1], 0);
+    owner.commit(&first).await.unwrap();
+    at.commit_no += 1;
+    backend
+        .sql("CREATE TABLE ballast (n INTEGER PRIMARY KEY)")
+        .await;
+    let mut stranger = backend.session().await;
+    let numbers: Vec<String> = (0..1_000).map(|n| format!("({n})")).collect();
+    // Of two in a deadlock, the server undoes the one that has changed less.
+    let hold = format!(
+        "BEGIN; INSERT INTO ballast VALUES {}; UPDATE totals SET orders = orders",
+        numbers.join(",")
+    );
+    let hold = sqlx::raw_sql(AssertSqlSafe(hold));
+    hold.execute(&mut stranger).await.unwrap();
+    let commit = tokio::spawn(async move {
+        let second = with_row(plan(0, &at), T0, "Hunan", &[2], 0);
+        owner.commit(&second).await.map(drop)
+    });
+    while !fence_is_held(backend).await {}
+    (stranger, commit)
+}
+
+async fn a_commit_that_a_deadlock_undid_is_run_again(backend: &Backend) {
+    let (mut stranger, commit) = in_the_way(backend).await;
+    let cross = sqlx::raw_sql("UPDATE shards SET seen_at = UTC_TIMESTAMP(3); COMMIT");
+    cross
+        .execute(&mut stranger)
+        .await
+        .expect("the commit gave way");
+    commit.await.unwrap().unwrap();
+    assert_eq!(backend.sql("SELECT SUM(orders) FROM results").await, ["2"]);
+}
+
+async fn a_commit_that_waited_too_long_for_a_row_is_run_again(backend: &Backend) {
+    let (mut stranger, commit) = in_the_way(backend).await;
+    // The server ends the wait, and with it that statement only: that the shard's row becomes free
+    // shows that the whole transaction was given up.
+    let mut next = backend.session().await;
+    let took = sqlx::raw_sql("SELECT shard FROM shards FOR UPDATE");
+    took.execute(&mut next).await.unwrap();
+    let leave = sqlx::raw_sql("ROLLBACK");
+    leave.execute(&mut stranger).await.unwrap();
+    commit.await.unwrap().unwrap();
+    assert_eq!(backend.sql("SELECT SUM(orders) FROM results").await, ["2"]);
 }
 
 async fn lost_commit(backend: &Backend, delivered: bool) {

@@ -155,7 +155,7 @@ async fn block_the_row(backend: &Backend) -> sqlx::mysql::MySqlConnection {
 }
 
 /// Whether somebody holds the shard's row, which a commit's fence does.
-async fn fence_is_held(backend: &Backend) -> bool {
+pub async fn fence_is_held(backend: &Backend) -> bool {
     let probe = "SELECT shard FROM shards WHERE shard = 0 FOR UPDATE NOWAIT";
     crate::backend::run(&backend.url, probe).await.is_err()
 }
