@@ -190,9 +190,15 @@ impl Site {
             listed("patches", patches.collect()),
         );
         std::fs::write(here.join("kustomization.yaml"), kustomization).expect("the kustomization");
-        kubectl(&["apply", "--kustomize", &here.display().to_string()]);
+        self.apply_all();
         self.rolled_out("windlass-dispatcher");
         self.rolled_out("windlass-workers");
+    }
+
+    /// Applies this site's manifests, as a user does after a change.
+    pub fn apply_all(&self) {
+        let here = self.dir.path().display().to_string();
+        kubectl(&["apply", "--kustomize", &here]);
     }
 
     /// `kubectl` in this site's namespace; it must succeed.

@@ -110,6 +110,32 @@ async fn idle_pods_leave_before_busy_ones() {
     assert_eq!(workers(&site, "failed").await, 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn applying_the_manifests_again_leaves_the_pools_size_to_the_scaler() {
+    let tuning = TUNING.replace("max-size", "mode: static, static-size: \"3\", max-size");
+    let extras = Extras {
+        components: &["scaler"],
+        patches: &[&tuning],
+        ..Extras::default()
+    };
+    let Some(site) = Site::beside("applied", &extras).await else {
+        return;
+    };
+    eventually(WITHIN, "the scaler has set a size", async || {
+        size(&site) == 3
+    })
+    .await;
+    site.rolled_out("windlass-workers");
+    // Rises with every change of what is wanted, also with one that is undone at once.
+    let generation = || {
+        let path = "jsonpath={.metadata.generation}";
+        site.kubectl(&["get", "deployment/windlass-workers", "--output", path])
+    };
+    let before = generation();
+    site.apply_all();
+    assert_eq!((size(&site), generation()), (3, before));
+}
+
 fn orders_a_second(rate: f64, prefix: &str) -> Options {
     Options {
         rate,
