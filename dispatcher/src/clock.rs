@@ -32,6 +32,11 @@ impl Clock {
         }
     }
 
+    /// The monotonic clock in microseconds, for what is shown: decisions are made by [`Clock::now`].
+    pub fn mono_us(&self) -> u64 {
+        self.zero.elapsed().as_micros() as u64
+    }
+
     /// The instant at which the monotonic clock shows `mono_ms`.
     pub fn instant(&self, mono_ms: u64) -> Instant {
         self.zero + Duration::from_millis(mono_ms)

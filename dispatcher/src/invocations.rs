@@ -114,6 +114,8 @@ struct Live {
     worker: Worker,
     connection: u64,
     since_ms: u64,
+    /// The same by a finer clock, if the shell said so.
+    handed_out_us: Option<u64>,
     deadline_ms: u64,
     /// Since when its batch had waited.
     ready_ms: u64,
@@ -347,6 +349,7 @@ impl Invocations {
             worker: worker.clone(),
             connection,
             since_ms: now_ms,
+            handed_out_us: None,
             deadline_ms,
             ready_ms,
             job,
@@ -422,11 +425,22 @@ impl Invocations {
         }))
     }
 
-    /// When a live attempt was handed out, monotonic ms.
-    pub fn since_ms(&self, id: AttemptId) -> Option<u64> {
+    /// Notes when a live attempt was handed out, in microseconds of a clock of the caller's: a warm worker
+    /// takes less than the millisecond that decisions are made by.
+    pub fn handed_out_at(&mut self, id: AttemptId, us: u64) {
+        let chunk = self.chunks.get_mut(&id.chunk);
+        let part = chunk.and_then(|chunk| chunk.parts.get_mut(&id.part));
+        let mut live = part.into_iter().flat_map(|part| &mut part.live);
+        if let Some(live) = live.find(|live| live.attempt == id.attempt) {
+            live.handed_out_us = Some(us);
+        }
+    }
+
+    /// What [`Invocations::handed_out_at`] noted of a live attempt.
+    pub fn handed_out_us(&self, id: AttemptId) -> Option<u64> {
         let part = self.chunks.get(&id.chunk)?.parts.get(&id.part)?;
         let live = part.live.iter().find(|live| live.attempt == id.attempt)?;
-        Some(live.since_ms)
+        live.handed_out_us
     }
 
     /// The chunk's answer, once no part is left.
@@ -445,4 +459,4 @@ impl Invocations {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -152,6 +152,9 @@ impl Invoker {
             let (next, more) = {
                 let mut invocations = self.lock();
                 let next = invocations.next(worker, connection, self.clock.now().mono_ms);
+                if let Next::Run(handout) = &next {
+                    invocations.handed_out_at(handout.id, self.clock.mono_us());
+                }
                 (next, invocations.has_ready())
             };
             if more && matches!(next, Next::Run(_)) {
@@ -188,9 +191,15 @@ impl Invoker {
         age: Option<Duration>,
     ) -> Option<Handout> {
         let age_ms = age.map(|age| age.as_millis() as u64);
-        let taken = self
-            .lock()
-            .take(id, worker, connection, age_ms, self.clock.now().mono_ms);
+        let taken = {
+            let mut invocations = self.lock();
+            let now_ms = self.clock.now().mono_ms;
+            let taken = invocations.take(id, worker, connection, age_ms, now_ms);
+            if let Some(handout) = &taken {
+                invocations.handed_out_at(handout.id, self.clock.mono_us());
+            }
+            taken
+        };
         // There is room for another Job, or one less batch to make it for.
         self.changed.notify_one();
         taken
@@ -198,15 +207,16 @@ impl Invoker {
 
     /// A worker's answer.
     pub fn respond(&self, id: AttemptId, partials: Partials) -> Response {
-        let (taken, since_ms) = {
+        let (taken, took) = {
             let mut invocations = self.lock();
-            let now_ms = self.clock.now().mono_ms;
-            let since_ms = invocations.since_ms(id).map(|since| now_ms - since);
-            (invocations.respond(id, partials, now_ms), since_ms)
+            let (now_ms, now_us) = (self.clock.now().mono_ms, self.clock.mono_us());
+            let handed_out_us = invocations.handed_out_us(id);
+            let took = handed_out_us.map(|us| Duration::from_micros(now_us.saturating_sub(us)));
+            (invocations.respond(id, partials, now_ms), took)
         };
         match taken {
             Taken::Won(won) => {
-                self.metrics.answered(since_ms.unwrap_or_default() as f64);
+                self.metrics.answered(took);
                 if let Some(ran) = won.ran {
                     self.metrics.ran(&ran);
                     self.remember(RecentRun::new(id.chunk.window, &ran));
@@ -443,5 +453,36 @@ impl Drop for Waiting<'_> {
         invocations
             .roster
             .stopped_waiting(&self.worker.name, now_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invocations::tests::{ID, sum, work, worker};
+    use crate::shard::ChunkId;
+
+    #[tokio::test]
+    async fn an_answer_within_a_millisecond_is_measured() {
+        let metrics = Arc::new(Metrics::default());
+        let invoker = Invoker::new(
+            Limits::default(),
+            None,
+            Clock::start(),
+            Arc::clone(&metrics),
+        );
+        let me = worker("w");
+        for slice in 0..50 {
+            invoker.submit(work(ChunkId { slice, ..ID }, 1));
+            let next = invoker.next(&me, 0, Parking::Unable, Duration::ZERO);
+            let Next::Run(handout) = next.await else {
+                panic!("a batch waits")
+            };
+            let answered = invoker.respond(handout.id, sum(&handout));
+            assert!(matches!(answered, Response::Won), "{answered:?}");
+        }
+        let latency = metrics.invocation_latency();
+        assert_eq!(latency.samples, 50);
+        assert!(latency.p50_ms > 0.0, "{latency:?}");
     }
 }

@@ -274,11 +274,14 @@ impl Metrics {
         }
     }
 
-    /// Counts an answer that won, `ms` after its batch was handed out.
-    pub fn answered(&self, ms: f64) {
+    /// Counts an answer that won, so long after its batch was handed out; `None` if the attempt had been
+    /// given up by then, which is no sample of how long answers take.
+    pub fn answered(&self, took: Option<Duration>) {
         self.attempts.get_or_create(&Kind { kind: "won" }).inc();
-        self.invocation_seconds.observe(ms / 1_000.0);
-        self.invocations.add(ms);
+        if let Some(took) = took {
+            self.invocation_seconds.observe(took.as_secs_f64());
+            self.invocations.add(took.as_micros() as f64 / 1_000.0);
+        }
     }
 
     fn latencies(&self) -> MutexGuard<'_, Latencies> {

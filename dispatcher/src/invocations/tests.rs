@@ -1,7 +1,7 @@
 use super::*;
 use windlass_functions::tuple::{Dictionaries, Tuples};
 
-pub(super) const ID: ChunkId = ChunkId {
+pub(crate) const ID: ChunkId = ChunkId {
     shard: 0,
     epoch: 1,
     slice: 2,
@@ -9,7 +9,7 @@ pub(super) const ID: ChunkId = ChunkId {
     chunk: 0,
 };
 
-pub(super) fn work(id: ChunkId, rows: usize) -> Work {
+pub(crate) fn work(id: ChunkId, rows: usize) -> Work {
     let mut dictionaries = Dictionaries::default();
     dictionaries.sources.intern("a");
     dictionaries.keys.intern("k");
@@ -27,21 +27,21 @@ pub(super) fn work(id: ChunkId, rows: usize) -> Work {
     }
 }
 
-pub(super) fn worker(name: &str) -> Worker {
+pub(crate) fn worker(name: &str) -> Worker {
     Worker {
         name: name.into(),
         version: "1".into(),
     }
 }
 
-pub(super) fn run(invocations: &mut Invocations, worker: &Worker, now: u64) -> Option<Handout> {
+pub(crate) fn run(invocations: &mut Invocations, worker: &Worker, now: u64) -> Option<Handout> {
     match invocations.next(worker, 0, now) {
         Next::Run(handout) => Some(*handout),
         _ => None,
     }
 }
 
-pub(super) fn sum(handout: &Handout) -> Partials {
+pub(crate) fn sum(handout: &Handout) -> Partials {
     let mut partial = Partial::EMPTY;
     for &amount in &handout.work.tuples.amount[handout.work.rows.clone()] {
         partial.add(amount);
