@@ -103,10 +103,7 @@ const MAY: &[(&str, Rules<'static>)] = &[
         &[
             ("jobs.batch", &["create", "get", "list", "watch", "delete"]),
             ("pods", &["list", "watch"]),
-            (
-                "configmaps/windlass-job-template",
-                &["get", "list", "watch"],
-            ),
+            ("configmaps/windlass-job-template", &["list", "watch"]),
         ],
     ),
     (

@@ -7,7 +7,7 @@
 //! answer are told to be just that.
 //!
 //! Verbs, in windlass's namespace: `jobs` create, get, list, watch, delete; `pods` list, watch;
-//! `configmaps` get, list, watch on the template.
+//! `configmaps` list, watch on the template.
 
 mod calls;
 mod job;

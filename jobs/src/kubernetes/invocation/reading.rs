@@ -59,7 +59,7 @@ pub(super) async fn read_template(
                 if let Some(why) = forbidden(&error) {
                     let why = format!(
                         "the dispatcher may not read ConfigMap {name}: {why}; grant its ServiceAccount \
-                         get, list and watch on it"
+                         list and watch on it"
                     );
                     if good.is_none() {
                         found.send_replace(Some(Read {
