@@ -1,11 +1,15 @@
 //! What the manifests promise, held against the cluster's own word and against live pods.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::{Value, json as value};
 
-use crate::harness::{SHARED, base_configuration, root, turn};
+use crate::harness::{SHARED, Site, base_configuration, eventually, root, turn};
 use crate::kubectl::{items, kubectl, tried};
+use crate::submit::{well, windlass};
+
+const WITHIN: Duration = Duration::from_secs(120);
 
 /// Every container of live pods, with its pod.
 fn containers(pods: &[Value]) -> Vec<(&Value, &Value)> {
@@ -24,12 +28,9 @@ fn component(pod: &Value) -> &str {
     label.as_str().expect("every pod says what it is")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn live_pods_pass_the_restricted_standard_with_a_read_only_root() {
-    let Some(_turn) = turn().await else { return };
-    let pods = items(&["-n", SHARED, "get", "pods"]);
-    assert!(pods.len() >= 9, "only {} pods run", pods.len());
-    for (pod, container) in containers(&pods) {
+/// Holds pods against the Pod Security Standard `restricted`, and more.
+fn are_restricted(pods: &[Value]) {
+    for (pod, container) in containers(pods) {
         let name = format!("{}/{}", pod["metadata"]["name"], container["name"]);
         let of_pod = &pod["spec"]["securityContext"];
         let context = &container["securityContext"];
@@ -53,11 +54,64 @@ async fn live_pods_pass_the_restricted_standard_with_a_read_only_root() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn live_pods_pass_the_restricted_standard_with_a_read_only_root() {
+    let Some(_turn) = turn().await else { return };
+    let pods = items(&["-n", SHARED, "get", "pods"]);
+    assert!(pods.len() >= 9, "only {} pods run", pods.len());
+    are_restricted(&pods);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn functions_hold_the_invocation_token_and_no_other_secret() {
     let Some(_turn) = turn().await else { return };
     let pods = items(&["-n", SHARED, "get", "pods"]);
-    let mut workers = 0;
-    for (pod, container) in containers(&pods) {
+    // The scaler says how many there are.
+    assert!(functions_among(&pods) > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_of_jobs_are_as_restricted_and_hold_no_more_than_they_need() {
+    let Some(site) = Site::with("restricted", "placement = \"job\"\n").await else {
+        return;
+    };
+    let run = ["datagen", "submit", "--rate", "100", "--for", "5s"];
+    well(&windlass(&site, &run));
+    let mut pods = Vec::new();
+    // Pods stay for a while when they have ended.
+    for component in ["invocation", "datagen"] {
+        eventually(WITHIN, "there are pods of Jobs", async || {
+            let found = site.pods(component);
+            let some = !found.is_empty();
+            pods.extend(found);
+            some
+        })
+        .await;
+    }
+    are_restricted(&pods);
+    assert!(functions_among(&pods) > 0);
+    for (_, container) in containers(&pods)
+        .iter()
+        .filter(|(pod, _)| component(pod) == "datagen")
+    {
+        let url = |key: &str| value!({"name": "windlass", "key": key});
+        assert_eq!(secrets(container), [&url("broker"), &url("store")]);
+    }
+}
+
+/// The keys of Secrets that a container's variables refer to.
+fn secrets(container: &Value) -> Vec<&Value> {
+    let env = container["env"].as_array().expect("variables");
+    env.iter()
+        .map(|variable| &variable["valueFrom"]["secretKeyRef"])
+        .filter(|secret| !secret.is_null())
+        .collect()
+}
+
+/// How many of these pods run functions, each of which is seen to hold the invocation token and nothing
+/// else; no pod but those that need it can call the API server.
+fn functions_among(pods: &[Value]) -> usize {
+    let mut functions = 0;
+    for (pod, container) in containers(pods) {
         let mounts_token = pod["spec"]["volumes"]
             .to_string()
             .contains("serviceAccountToken")
@@ -73,25 +127,16 @@ async fn functions_hold_the_invocation_token_and_no_other_secret() {
             "{} can call the API server",
             pod["metadata"]["name"]
         );
-        if component(pod) != "worker" {
+        if !["worker", "invocation"].contains(&component(pod)) {
             continue;
         }
-        workers += 1;
-        let env = container["env"].as_array().expect("variables");
-        let secrets: Vec<&Value> = env
-            .iter()
-            .map(|variable| &variable["valueFrom"]["secretKeyRef"])
-            .filter(|secret| !secret.is_null())
-            .collect();
-        assert_eq!(
-            secrets,
-            [&value!({"name": "windlass-token", "key": "token"})]
-        );
+        functions += 1;
+        let token = value!({"name": "windlass-token", "key": "token"});
+        assert_eq!(secrets(container), [&token]);
         assert!(container["envFrom"].is_null());
         assert!(!pod["spec"]["volumes"].to_string().contains("secret"));
     }
-    // The scaler says how many there are.
-    assert!(workers > 0);
+    functions
 }
 
 type Rules<'a> = &'a [(&'a str, &'a [&'a str])];
