@@ -94,6 +94,18 @@ pub fn decide(cadence: &Cadence, dealt_with: i64, start_within: Duration, now: i
     }
 }
 
+/// The first pause before work that failed is begun again.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// How long to wait before work that has failed so many times in a row is begun again, as long as
+/// [`decide`] still has it started: 5 s, twice as long each time, at most 5 minutes.
+pub fn retry_pause(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    LONGEST_PAUSE.min(FIRST_PAUSE * (1 << doublings))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +165,12 @@ mod tests {
         assert_eq!(decide(three - 24 * HOUR, late + 1), Decision::Missed(three));
         // A clock that was set back repeats nothing.
         assert_eq!(decide(three + HOUR, three), Decision::Wait);
+    }
+
+    #[test]
+    fn what_fails_is_begun_again_after_pauses_that_grow() {
+        let pauses = [1, 2, 3, 6, 7, 8, u32::MAX].map(|failures| retry_pause(failures).as_secs());
+        assert_eq!(pauses, [5, 10, 20, 160, 300, 300, 300]);
     }
 
     #[test]

@@ -33,7 +33,7 @@ Schedules are the keys of ConfigMap windlass-schedules, each a text such as:
 A run of datagen is called by its schedule and its time in UTC (singles-day-20261110t1600), so that
 nothing starts it twice; `windlass audit --run` checks it. Of several due times that were missed,
 while no scheduler ran, the last one counts: datagen begins if it is at most 10 minutes late, upkeep
-whenever it is. A bad schedule changes nothing: its last good version stays, and `list` says why.";
+whenever it is. What cannot be begun or fails is begun again within that time. A bad schedule changes nothing: its last good version stays, and `list` says why.";
 
 /// Arguments of `windlass schedule`.
 #[derive(Debug, Args)]

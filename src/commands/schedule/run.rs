@@ -2,7 +2,8 @@
 //!
 //! A due time is noted after its work was begun (datagen) or done (upkeep). A scheduler that dies in
 //! between, or a second one beside it, begins it once more: for a run of datagen that is a Job of a
-//! name that exists, for upkeep it is nothing left to remove.
+//! name that exists, for upkeep it is nothing left to remove. What failed is begun again, with pauses
+//! that grow, until it is too late for it or the next time is due.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ use tokio::task::JoinSet;
 use windlass_jobs::kubernetes::Cluster;
 use windlass_jobs::kubernetes::names;
 use windlass_jobs::kubernetes::task::TaskError;
-use windlass_jobs::schedule::{Decision, decide};
+use windlass_jobs::schedule::{Decision, decide, retry_pause};
 
 use super::action::Action;
 use super::entry::{Entry, Note, run_name};
@@ -30,7 +31,18 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 struct Done {
     schedule: String,
     due: i64,
-    outcome: String,
+    /// What was done, or why it failed.
+    outcome: Result<String, String>,
+}
+
+/// Work that failed and is to be begun again.
+struct Failed {
+    due: i64,
+    /// In a row.
+    times: u32,
+    /// When, ms UTC.
+    again: i64,
+    why: String,
 }
 
 struct Scheduler {
@@ -41,6 +53,7 @@ struct Scheduler {
     entries: BTreeMap<String, (String, Option<Entry>)>,
     notes: BTreeMap<String, Note>,
     working: BTreeMap<String, i64>,
+    failed: BTreeMap<String, Failed>,
     work: JoinSet<Done>,
 }
 
@@ -58,6 +71,7 @@ pub(super) async fn run(
         entries: BTreeMap::new(),
         notes: BTreeMap::new(),
         working: BTreeMap::new(),
+        failed: BTreeMap::new(),
         work: JoinSet::new(),
     };
     // An error at the start is for whoever deploys; later ones pass.
@@ -97,6 +111,7 @@ impl Scheduler {
             .await?
             .unwrap_or_default();
         self.entries.retain(|name, _| texts.contains_key(name));
+        self.failed.retain(|name, _| texts.contains_key(name));
         for (name, text) in texts {
             self.take_in(&name, text);
         }
@@ -115,13 +130,25 @@ impl Scheduler {
                 self.write(&name, note).await?;
                 continue;
             };
-            match decide(&entry.cadence, note.dealt_with(), entry.start_within, now) {
+            let decision = decide(&entry.cadence, note.dealt_with(), entry.start_within, now);
+            // What failed at an earlier time gives way to what is due now.
+            let failed = self.failed.get(&name);
+            match decision {
                 Decision::Wait => {}
                 Decision::Missed(due) => {
-                    tracing::warn!(schedule = name, due = instant(due), "missed");
-                    self.note(&name, due, "missed".into()).await?;
+                    let outcome = match failed.filter(|failed| failed.due == due) {
+                        Some(failed) => format!("failed: {}", failed.why),
+                        None => "missed".to_owned(),
+                    };
+                    tracing::warn!(schedule = name, due = instant(due), outcome, "given up");
+                    self.note(&name, due, outcome).await?;
+                    self.failed.remove(&name);
                 }
-                Decision::Start(due) => self.begin(name, due, entry.action),
+                Decision::Start(due) => {
+                    if failed.is_none_or(|failed| failed.due != due || failed.again <= now) {
+                        self.begin(name, due, entry.action);
+                    }
+                }
             }
         }
         Ok(())
@@ -161,7 +188,7 @@ impl Scheduler {
                 Action::Retain(keep) => retain(&places, &stream, &keep).await,
                 Action::Sweep(sweep) => sweep_jobs(&cluster, sweep.keep).await,
             };
-            let outcome = ended.unwrap_or_else(|error| format!("failed: {error:#}"));
+            let outcome = ended.map_err(|error| format!("{error:#}"));
             Done {
                 schedule,
                 due,
@@ -177,11 +204,49 @@ impl Scheduler {
             outcome,
         } = done;
         self.working.remove(&schedule);
-        tracing::info!(schedule, due = instant(due), outcome, "done");
-        if let Err(error) = self.note(&schedule, due, outcome).await {
+        let noted = match outcome {
+            Ok(outcome) => {
+                tracing::info!(schedule, due = instant(due), outcome, "done");
+                self.failed.remove(&schedule);
+                self.note(&schedule, due, outcome).await
+            }
+            Err(why) => {
+                tracing::warn!(
+                    schedule,
+                    due = instant(due),
+                    why,
+                    "failed, to be begun again"
+                );
+                self.note_failed(&schedule, due, why).await
+            }
+        };
+        if let Err(error) = noted {
             // It comes up again, and finds that there is nothing left to do.
             tracing::warn!(schedule, %error, "cannot note what was done");
         }
+    }
+
+    /// The due time is not dealt with: it comes up again.
+    async fn note_failed(&mut self, name: &str, due: i64, why: String) -> Result<(), TaskError> {
+        let before = self.failed.get(name).filter(|failed| failed.due == due);
+        let times = before.map_or(0, |failed| failed.times).saturating_add(1);
+        let pause = i64::try_from(retry_pause(times).as_millis()).unwrap_or(i64::MAX);
+        let note = Note {
+            outcome: format!(
+                "what was due at {} failed, to be begun again: {why}",
+                instant(due)
+            ),
+            ..self.notes.get(name).cloned().unwrap_or_default()
+        };
+        let again = Timestamp::now().as_millisecond().saturating_add(pause);
+        let failed = Failed {
+            due,
+            times,
+            again,
+            why,
+        };
+        self.failed.insert(name.to_owned(), failed);
+        self.write(name, note).await
     }
 
     async fn note(&mut self, name: &str, due: i64, outcome: String) -> Result<(), TaskError> {
