@@ -320,8 +320,8 @@ impl MemoryConsumer {
         Ok(())
     }
 
-    pub(super) fn ready_count(&self) -> Result<u32, ChannelLost> {
-        self.with(|queue, _| u32::try_from(queue.ready.len()).unwrap_or(u32::MAX))
+    pub(super) fn ready_count(&self) -> Result<Option<u32>, ChannelLost> {
+        self.with(|queue, _| Some(u32::try_from(queue.ready.len()).unwrap_or(u32::MAX)))
     }
 
     /// Runs `act` on our queue and our place in its line of consumers.

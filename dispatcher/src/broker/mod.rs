@@ -227,11 +227,11 @@ impl Consumer {
     /// How many messages the queue holds that no consumer was given. When it is 0, every message
     /// that was in the queue at the time of the call has been returned by [`Consumer::next`] or will
     /// be by [`Consumer::try_next`] (in a cluster, if we are connected to the node of the queue's leader;
-    /// else it may follow after the replication lag).
+    /// else it may follow after the replication lag). `None` if the broker does not know at the moment.
     ///
     /// # Errors
     /// When the channel is gone.
-    pub async fn ready_count(&self) -> Result<u32, ChannelLost> {
+    pub async fn ready_count(&self) -> Result<Option<u32>, ChannelLost> {
         match self {
             Self::Amqp(consumer) => consumer.ready_count().await,
             Self::Memory(consumer) => consumer.ready_count(),

@@ -215,7 +215,9 @@ impl<'a> Session<'a> {
         if self.dropped_ms.take_if(|at| *at <= asked.mono_ms).is_some() {
             self.shard.earlier_consumers_gone();
         }
-        let ready = self.consumer.ready_count().await?;
+        let Some(ready) = self.consumer.ready_count().await? else {
+            return Ok(());
+        };
         let shard = ShardLabel { shard: self.number };
         self.deps
             .metrics

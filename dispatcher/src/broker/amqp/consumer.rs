@@ -92,9 +92,9 @@ impl AmqpConsumer {
         .map_err(|fault| self.closed(fault))
     }
 
-    pub async fn ready_count(&self) -> Result<u32, ChannelLost> {
+    pub async fn ready_count(&self) -> Result<Option<u32>, ChannelLost> {
         let ready = self.passive_count().await?;
-        if ready > 0 {
+        if ready != Some(0) {
             return Ok(ready);
         }
         // While the broker's channel process waits for the queue's answer, deliveries may lie in its
@@ -102,7 +102,7 @@ impl AmqpConsumer {
         self.passive_count().await
     }
 
-    async fn passive_count(&self) -> Result<u32, ChannelLost> {
+    async fn passive_count(&self) -> Result<Option<u32>, ChannelLost> {
         let options = QueueDeclareOptions {
             passive: true,
             ..QueueDeclareOptions::default()
@@ -112,7 +112,7 @@ impl AmqpConsumer {
             .channel
             .queue_declare(name, options, FieldTable::default());
         let queue = within(counting).await.map_err(|fault| self.closed(fault))?;
-        Ok(queue.message_count())
+        Ok(counted(queue.message_count(), queue.consumer_count()))
     }
 
     pub fn silence_limit(&self) -> Option<Duration> {
@@ -142,6 +142,15 @@ impl std::fmt::Debug for AmqpConsumer {
     }
 }
 
+/// What the broker says of a queue that is being consumed here; `None` if it does not know.
+///
+/// Of a quorum queue whose leader does not tell within 250 ms, RabbitMQ says that it has neither messages nor
+/// consumers (`rabbit_quorum_queue:stat/2`). On a busy machine that happens, and taken for an empty queue it
+/// would end the windows of sources that merely wait for their turn. The consumer gives it away: we are one.
+fn counted(messages: u32, consumers: u32) -> Option<u32> {
+    (consumers > 0).then_some(messages)
+}
+
 fn delivery(message: Message) -> Delivery {
     let properties = &message.properties;
     let text = |field: &Option<lapin::types::ShortString>| {
@@ -155,5 +164,17 @@ fn delivery(message: Message) -> Delivery {
         message_id: text(properties.message_id()),
         replay: headers.is_some_and(|headers| headers.contains_key(REPLAY_HEADER)),
         body: message.data.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_whose_leader_does_not_answer_is_not_empty() {
+        assert_eq!(counted(0, 0), None);
+        assert_eq!(counted(0, 1), Some(0));
+        assert_eq!(counted(7, 1), Some(7));
     }
 }
