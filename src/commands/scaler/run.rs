@@ -58,7 +58,7 @@ impl TuningArg {
     /// If a cluster is meant and none can be found.
     pub async fn source(&self, file: Option<&Path>) -> anyhow::Result<Source> {
         if let Some(name) = &self.config_map {
-            let cluster = Cluster::infer(self.namespace.clone()).await?;
+            let cluster = Cluster::of(self.namespace.clone(), None).await?;
             let map = ConfigMap::new(&cluster, name, SCALER);
             return Ok(Source::ConfigMap(Box::new(map)));
         }
@@ -158,7 +158,7 @@ impl Run {
                  --deployment windlass-workers"
             ),
             (Kind::Kubernetes, Some(name)) => {
-                let cluster = Cluster::infer(self.tuning.namespace.clone()).await?;
+                let cluster = Cluster::of(self.tuning.namespace.clone(), None).await?;
                 let lease = Lease::new(&cluster, SCALER, &worker_id());
                 let pods = Pods::new(Deployment::new(&cluster, name), remote.clone());
                 Ok((Pool::Pods(Box::new(pods)), Some(lease)))
