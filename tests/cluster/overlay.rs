@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Connection, ConnectionProperties};
 use serde_json::Value;
 use windlass_datagen::message::Format;
 use windlass_datagen::publish::Speed;
 use windlass_datagen::workload::Options;
 
 use crate::harness::{SHARED, Site, address, eventually, rolled_out, turn};
-use crate::kubectl::kubectl;
+use crate::kubectl::{kubectl, tried};
 
 const WITHIN: Duration = Duration::from_secs(120);
 
@@ -61,6 +64,70 @@ async fn the_board_reads_both_replicas() {
     .await;
 }
 
+/// The broker's quorum queues, each with its members and those that are online.
+fn queues() -> Vec<Value> {
+    let (_, said) = tried(&[
+        "-n",
+        SHARED,
+        "exec",
+        "windlass-rabbitmq-0",
+        "--",
+        "rabbitmqctl",
+        "--silent",
+        "--formatter=json",
+        "list_queues",
+        "name",
+        "type",
+        "members",
+        "online",
+    ]);
+    // A node that has just come may not answer yet.
+    let queues: Vec<Value> = serde_json::from_str(&said).unwrap_or_default();
+    let quorum = |queue: &Value| {
+        queue["type"]
+            .as_str()
+            .is_some_and(|of| of.ends_with("quorum"))
+    };
+    queues.into_iter().filter(quorum).collect()
+}
+
+/// How many members a queue has, and how many of these are online.
+fn counts(queue: &Value) -> [usize; 2] {
+    ["members", "online"].map(|which| queue[which].as_array().map_or(0, Vec::len))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_declared_before_all_nodes_have_joined_gets_a_member_on_each() {
+    let Some(site) = Site::new("members").await else {
+        return;
+    };
+    let name = format!("{}-early", site.stream.name);
+    let connection = Connection::connect(&site.broker, ConnectionProperties::default()).await;
+    let connection = connection.expect("the broker answers");
+    let channel = connection.create_channel().await.expect("a channel");
+    // As if the node had been alone.
+    let mut arguments = FieldTable::default();
+    arguments.insert(
+        "x-queue-type".into(),
+        AMQPValue::LongString("quorum".into()),
+    );
+    arguments.insert("x-quorum-initial-group-size".into(), AMQPValue::LongInt(1));
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    let declared = channel.queue_declare(name.as_str().into(), durable, arguments);
+    declared.await.expect("the queue is declared");
+    eventually(WITHIN, "it has three members", async || {
+        let queues = queues();
+        let queue = queues.iter().find(|queue| queue["name"] == name.as_str());
+        queue.is_some_and(|queue| counts(queue) == [3, 3])
+    })
+    .await;
+    let deleted = channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default());
+    deleted.await.expect("the queue is deleted");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_of_broker_and_database_may_be_deleted() {
     let Some(site) = Site::new("components").await else {
@@ -71,9 +138,17 @@ async fn pods_of_broker_and_database_may_be_deleted() {
     for (pod, set) in [
         ("windlass-mysql-1", "windlass-mysql"),
         ("windlass-mysql-0", "windlass-mysql"),
-        // A quorum is left, and one of the two may have been the leader.
+        // One of them is the leader of the queue; of the members, two are a quorum.
+        ("windlass-rabbitmq-0", "windlass-rabbitmq"),
+        ("windlass-rabbitmq-1", "windlass-rabbitmq"),
         ("windlass-rabbitmq-2", "windlass-rabbitmq"),
     ] {
+        eventually(WITHIN, "all members of all queues are there", async || {
+            let queues = queues();
+            let whole = |queue: &Value| counts(queue) == [3, 3];
+            !queues.is_empty() && queues.iter().all(whole)
+        })
+        .await;
         kubectl(&["-n", SHARED, "delete", "pod", pod]);
         rolled_out(SHARED, &format!("statefulset/{set}"));
         site.progresses(WITHIN).await;
