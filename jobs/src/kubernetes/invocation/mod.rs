@@ -29,7 +29,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
-use tracing::{debug, warn};
+use tracing::{error, warn};
 
 use super::Cluster;
 use crate::launch::{Heard, News, Order};
@@ -122,7 +122,12 @@ impl InvocationJobs {
                         Arc::clone(&calls),
                     ));
                 }
-                Some(_) = tasks.join_next() => {}
+                Some(ended) = tasks.join_next() => {
+                    // Watches go on for ever and calls end by themselves.
+                    if let Err(broken) = ended {
+                        error!("a part of what makes Jobs has ended, restart the dispatcher: {broken}");
+                    }
+                }
             }
         }
     }
@@ -179,7 +184,8 @@ async fn watch_pods(
             }
             // The Job tells of its end.
             Ok(Event::Delete(_) | Event::Init | Event::InitDone) => {}
-            Err(error) => debug!("cannot watch the pods of Jobs: {}", chain(&error)),
+            // Jobs run all the same, but nobody says why one does not start.
+            Err(error) => warn!("cannot watch the pods of Jobs: {}", chain(&error)),
         }
     }
 }
