@@ -1,16 +1,23 @@
 //! Runs, audits and the status as somebody has them who holds a kubeconfig and nothing else.
 
-use std::process::{Command, Output};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::harness::{Site, eventually};
+use crate::harness::{SHARED, Site, eventually};
+use crate::kubectl::{items, kubectl, tried};
 
 const WITHIN: Duration = Duration::from_secs(120);
 
 /// The `windlass` command without a word about broker, database or dispatcher.
 pub fn windlass(site: &Site, arguments: &[&str]) -> Output {
+    let output = command(site, arguments).output();
+    output.expect("the windlass command starts")
+}
+
+fn command(site: &Site, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
     command.args(arguments).args(["-n", &site.namespace]);
     for variable in [
@@ -23,7 +30,7 @@ pub fn windlass(site: &Site, arguments: &[&str]) -> Output {
     ] {
         command.env_remove(format!("WINDLASS_{variable}"));
     }
-    command.output().expect("the windlass command starts")
+    command
 }
 
 pub fn said(output: &Output) -> String {
@@ -137,6 +144,98 @@ async fn a_run_that_is_cancelled_is_audited_as_far_as_it_came() {
     assert!(report.contains("no difference"), "{report}");
     let runs = parsed(&windlass(&site, &["datagen", "list", "-o", "json"]));
     assert_eq!(runs[0]["state"], "cancelled", "{runs}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_waits_for_a_broker_that_is_not_there_yet() {
+    let Some(site) = Site::new("submit-early").await else {
+        return;
+    };
+    // A Service with nobody behind it. The dispatcher has read its Secret; the run's pod is yet to come.
+    let metadata = json!({"name": "late"});
+    site.apply(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": metadata,
+        "spec": {"ports": [{"port": 5672}]},
+    }));
+    let broker = "amqp://windlass:local@late:5672/%2f";
+    let patch = json!({"stringData": {"broker": broker}}).to_string();
+    site.kubectl(&["patch", "secret", "windlass", "--patch", &patch]);
+    well(&submit(&site, "e", "5s"));
+    eventually(WITHIN, "the run waits for the broker", async || {
+        let log = windlass(&site, &["datagen", "logs", "e"]);
+        said(&log).contains("cannot reach the broker yet")
+    })
+    .await;
+    assert_eq!(site.settled_now().await, Some(0));
+    let nodes = items(&[
+        "-n",
+        SHARED,
+        "get",
+        "pods",
+        "--selector",
+        "app.kubernetes.io/component=broker",
+    ]);
+    let node = |pod: &Value| json!({"ip": pod["status"]["podIP"]});
+    let nodes: Vec<Value> = nodes.iter().map(node).collect();
+    site.apply(&json!({
+        "apiVersion": "v1", "kind": "Endpoints", "metadata": metadata,
+        "subsets": [{"addresses": nodes, "ports": [{"port": 5672}]}],
+    }));
+    let report = well(&windlass(&site, &["audit", "--run", "e"]));
+    assert!(report.contains("no difference"), "{report}");
+    let runs = parsed(&windlass(&site, &["datagen", "list", "-o", "json"]));
+    assert_eq!(runs[0]["state"], "finished", "{runs}");
+    assert_eq!(runs[0]["failures"], 0, "it was the same pod: {runs}");
+}
+
+/// A node that takes no more pods, until this is dropped.
+struct Cordoned(String);
+
+impl Cordoned {
+    fn the_node() -> Self {
+        let node = kubectl(&[
+            "get",
+            "nodes",
+            "--output",
+            "jsonpath={.items[0].metadata.name}",
+        ]);
+        kubectl(&["cordon", &node]);
+        Self(node)
+    }
+}
+
+impl Drop for Cordoned {
+    fn drop(&mut self) {
+        let (done, said) = tried(&["uncordon", &self.0]);
+        if !done {
+            eprintln!("the node takes no pods: {said}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_says_that_no_node_takes_a_pod_and_goes_on_when_one_does() {
+    let Some(site) = Site::new("submit-full").await else {
+        return;
+    };
+    let cordoned = Cordoned::the_node();
+    well(&submit(&site, "f", "5s"));
+    let mut audit = command(&site, &["audit", "--run", "f"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the windlass command starts");
+    let errors = BufReader::new(audit.stderr.take().expect("a pipe"));
+    let mut lines = errors.lines().map(|line| line.expect("text"));
+    let line = lines.find(|line| line.contains("no node takes the pod"));
+    let line = line.expect("the audit waits");
+    assert!(line.contains("unschedulable"), "{line}");
+    drop(cordoned);
+    // Or the pipe fills.
+    let rest: Vec<String> = lines.collect();
+    let audit = audit.wait_with_output().expect("the audit ends");
+    assert!(audit.status.success(), "{rest:?}");
+    assert!(said(&audit).contains("no difference"), "{}", said(&audit));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,12 +19,15 @@ use super::Audit;
 use crate::commands::datagen;
 use crate::output;
 use crate::shutdown::Signals;
+use crate::values::Span;
 
 /// How often the cluster is asked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often in a row it may leave a question unanswered: an API server that is overloaded, or being
 /// replaced, is no reason to give an audit up.
 const UNANSWERED: u32 = 120;
+/// How often in a row a pod may be seen that no node takes: a cluster that grows on demand needs minutes.
+const UNSCHEDULABLE: u32 = 600;
 
 /// Waits for the run's Job to end, if it is still there, then audits.
 pub(super) async fn audit(audit: &Audit, name: &RunName) -> anyhow::Result<ExitCode> {
@@ -99,9 +102,38 @@ async fn answered<T>(mut ask: impl AsyncFnMut() -> Result<T, TaskError>) -> Resu
     }
 }
 
+/// How often in a row a pod was seen that no node takes.
+#[derive(Default)]
+struct Unschedulable(u32);
+
+impl Unschedulable {
+    /// Looks at a pod once more; says so when it begins to have no node, and is an error in the end.
+    fn look(&mut self, pod: Option<&PodInfo>) -> anyhow::Result<()> {
+        let unschedulable = pod.and_then(|pod| Some((&pod.name, pod.unschedulable.as_ref()?)));
+        let Some((pod, why)) = unschedulable else {
+            self.0 = 0;
+            return Ok(());
+        };
+        if self.0 == 0 {
+            tracing::warn!(pod, why, "no node takes the pod; waiting for one");
+        }
+        self.0 += 1;
+        if self.0 >= UNSCHEDULABLE {
+            bail!(
+                "expected a node for pod {pod}, in {} none has taken it: {why}; make room, or lower the \
+                 requests in ConfigMap {}, and audit again",
+                Span(LOOK_EVERY * UNSCHEDULABLE),
+                names::JOB_TEMPLATE
+            );
+        }
+        Ok(())
+    }
+}
+
 async fn run_ended(cluster: &Cluster, name: &RunName) -> anyhow::Result<()> {
     let job = datagen::job(name);
     let mut said = None;
+    let mut unschedulable = Unschedulable::default();
     loop {
         let Some(task) = answered(async || cluster.task(&job).await).await? else {
             // Removed since, or published by hand: the database knows it or not.
@@ -111,7 +143,8 @@ async fn run_ended(cluster: &Cluster, name: &RunName) -> anyhow::Result<()> {
             return Ok(());
         }
         // A pod that cannot start is worth an error now, not a wait for ever.
-        answered(async || cluster.newest_pod(&job).await).await?;
+        let pod = answered(async || cluster.newest_pod(&job).await).await?;
+        unschedulable.look(pod.as_ref())?;
         if said.as_ref() != Some(&task.state) {
             tracing::info!(run = %name, state = %task.state, "waiting for the run's end");
             said = Some(task.state);
@@ -135,8 +168,11 @@ fn may_be_audited(name: &RunName, state: &TaskState) -> anyhow::Result<bool> {
 /// The log and the exit status of the audit's pod, once it has ended.
 async fn report(cluster: &Cluster, job: &str) -> anyhow::Result<(Vec<u8>, u8)> {
     tracing::info!(job, "the audit runs in the cluster");
+    let mut unschedulable = Unschedulable::default();
     let (pod, exit) = loop {
-        match answered(async || cluster.newest_pod(job).await).await? {
+        let newest = answered(async || cluster.newest_pod(job).await).await?;
+        unschedulable.look(newest.as_ref())?;
+        match newest {
             Some(PodInfo {
                 name,
                 exit_code: Some(exit),
@@ -183,6 +219,29 @@ mod tests {
         assert_eq!(answer.await.unwrap(), 2);
         let refused = answered(async || Err::<(), _>(TaskError::Forbidden("no".into())));
         assert!(matches!(refused.await, Err(TaskError::Forbidden(_))));
+    }
+
+    #[test]
+    fn a_pod_that_no_node_takes_is_waited_for_and_given_up_in_the_end() {
+        let pod = |why: Option<&str>| PodInfo {
+            name: "p".into(),
+            started: false,
+            exit_code: None,
+            unschedulable: why.map(str::to_owned),
+        };
+        let full = pod(Some("0/1 nodes are available"));
+        let mut looks = Unschedulable::default();
+        for _ in 1..UNSCHEDULABLE {
+            looks.look(Some(&full)).unwrap();
+        }
+        // A node has come, and the next pod waits as long again.
+        looks.look(Some(&pod(None))).unwrap();
+        for _ in 1..UNSCHEDULABLE {
+            looks.look(Some(&full)).unwrap();
+        }
+        let error = looks.look(Some(&full)).unwrap_err().to_string();
+        assert!(error.contains("in 10m none"), "{error}");
+        assert!(error.contains("0/1 nodes are available"), "{error}");
     }
 
     #[test]

@@ -35,7 +35,8 @@ Examples:
       the same for a run of `windlass datagen submit`: waits for its end and until all is settled
 
 Without --store, --run works in the cluster that KUBECONFIG names: as a Job there, since the database
-need not be within reach from here. The report is its log, the exit status is its own.
+need not be within reach from here. The report is its log, the exit status is its own. A pod that no node
+takes is waited for, ten minutes at most, and why is said at once.
 A run is checked together with others that published into the same windows; orders of anybody else in
 these windows are a difference.
 Of each source, the distinct tuples seen = counted + late + quarantined; gaps are numbers that

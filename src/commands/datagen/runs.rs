@@ -11,7 +11,7 @@ use serde::Serialize;
 use windlass_dispatcher::store::Store;
 use windlass_jobs::kubernetes::Cluster;
 use windlass_jobs::kubernetes::names;
-use windlass_jobs::kubernetes::task::{TaskError, TaskInfo};
+use windlass_jobs::kubernetes::task::{PodInfo, TaskError, TaskInfo};
 use windlass_jobs::name::RunName;
 
 use super::submit::{PREFIX, REQUEST, job};
@@ -147,7 +147,7 @@ impl Logs {
         let pod = loop {
             match cluster.newest_pod(&job).await? {
                 Some(pod) if pod.started => break pod,
-                pod => self.nothing_yet(&cluster, &job, pod.is_some()).await?,
+                pod => self.nothing_yet(&cluster, &job, pod.as_ref()).await?,
             }
         };
         let logs = cluster.logs(&pod.name, self.follow).await?;
@@ -164,22 +164,29 @@ impl Logs {
     }
 
     /// Waits a moment, if there may be a log later and somebody follows it.
-    async fn nothing_yet(&self, cluster: &Cluster, job: &str, pod: bool) -> anyhow::Result<()> {
+    async fn nothing_yet(
+        &self,
+        cluster: &Cluster,
+        job: &str,
+        pod: Option<&PodInfo>,
+    ) -> anyhow::Result<()> {
         let name = &self.name;
         let Some(task) = cluster.task(job).await? else {
             return Err(missing(name));
         };
-        if task.state.has_ended() && !pod {
+        if task.state.has_ended() && pod.is_none() {
             bail!(
                 "run {name} has no pod any more ({}), and its log went with it",
                 task.state
             );
         }
         if !self.follow {
-            bail!(
-                "run {name} has written nothing yet ({}): try again, or --follow",
-                task.state
-            );
+            let unschedulable = pod.and_then(|pod| pod.unschedulable.as_ref());
+            let state = match unschedulable {
+                Some(why) => format!("no node takes its pod: {why}"),
+                None => task.state.to_string(),
+            };
+            bail!("run {name} has written nothing yet ({state}): try again, or --follow");
         }
         tokio::time::sleep(LOOK_EVERY).await;
         Ok(())

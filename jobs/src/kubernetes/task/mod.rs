@@ -245,6 +245,8 @@ pub struct PodInfo {
     pub started: bool,
     /// Its program's exit status, once it has ended.
     pub exit_code: Option<i32>,
+    /// Why no node takes it, while that is so.
+    pub unschedulable: Option<String>,
 }
 
 impl PodInfo {
@@ -256,6 +258,7 @@ impl PodInfo {
         Ok(Self {
             started: state::started(pod),
             exit_code: state::exit_code(pod),
+            unschedulable: state::unschedulable(pod),
             name,
         })
     }

@@ -138,6 +138,18 @@ pub(super) fn stuck(pod: &Pod) -> Option<String> {
         .then(|| format!("{reason} {message}").trim_end().to_owned())
 }
 
+/// Why no node takes a pod, if that is so. It may change by itself: other pods end, nodes come.
+pub(super) fn unschedulable(pod: &Pod) -> Option<String> {
+    let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
+    let condition = conditions.find(|condition| {
+        condition.type_ == "PodScheduled"
+            && condition.status == "False"
+            && condition.reason.as_deref() == Some("Unschedulable")
+    })?;
+    let why = condition.message.as_deref().unwrap_or("no reason given");
+    Some(why.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,5 +206,20 @@ mod tests {
         let ended = pod(r#"{"terminated": {"exitCode": 1}}"#);
         assert!(started(&ended));
         assert_eq!(exit_code(&ended), Some(1));
+    }
+
+    #[test]
+    fn a_pod_that_no_node_takes_says_why() {
+        let pod = |status: &str, reason: &str| -> Pod {
+            let text = format!(
+                r#"{{"metadata": {{"name": "p"}}, "status": {{"conditions": [{{"type": "PodScheduled",
+                    "status": "{status}", "reason": "{reason}", "message": "0/1 nodes are available"}}]}}}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let why = unschedulable(&pod("False", "Unschedulable"));
+        assert_eq!(why.as_deref(), Some("0/1 nodes are available"));
+        assert_eq!(unschedulable(&pod("True", "")), None);
+        assert_eq!(unschedulable(&Pod::default()), None);
     }
 }
