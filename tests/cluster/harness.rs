@@ -267,6 +267,12 @@ impl Site {
         Some([of.counted, of.late, of.quarantined])
     }
 
+    /// Quarantined orders of all sources; `None` while the store cannot be asked.
+    pub async fn quarantined(&self) -> Option<i64> {
+        let audit = self.audit().await?;
+        Some(audit.sources.iter().map(|of| of.quarantined).sum())
+    }
+
     async fn audit(&self) -> Option<Audit> {
         let store = Store::connect(&self.store).await.ok()?;
         store.audit(&self.stream).await.ok()

@@ -5,10 +5,14 @@ use std::time::Duration;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Confirmation, Connection, ConnectionProperties};
 use serde_json::{Value, json};
+use windlass_datagen::manifest::{Manifest, SourceRecord, Totals, WindowOracle};
 use windlass_datagen::publish::Speed;
 use windlass_datagen::workload::Options;
+use windlass_functions::stream::Stream;
 
 use crate::harness::{Site, eventually, unix_ms};
+use crate::kubectl::kubectl;
+use crate::wire::Wire;
 
 const WITHIN: Duration = Duration::from_secs(180);
 
@@ -71,19 +75,56 @@ async fn windows_overflow_to_jobs_while_the_pool_is_empty() {
     site.equals(&manifest, WITHIN).await;
 }
 
+/// Names of the pods of Jobs whose program runs.
+fn running(site: &Site) -> Vec<String> {
+    let pods = site.pods("invocation").into_iter();
+    pods.filter(|pod| pod["status"]["phase"] == "Running")
+        .map(|pod| pod["metadata"]["name"].as_str().expect("a name").to_owned())
+        .collect()
+}
+
+/// Whether the program of this pod ran to its end and was told that its answer comes too late.
+fn is_told_too_late(site: &Site, pod: &str) -> bool {
+    let log = site.kubectl(&["logs", "--follow", pod]);
+    log.contains("the answer is no longer wanted") && log.contains("409")
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restarted_dispatcher_and_its_jobs_count_once() {
+async fn jobs_that_outlive_their_dispatcher_answer_in_vain_and_all_is_counted_once() {
     let Some(site) = Site::with("restarted", "placement = \"job\"\n").await else {
         return;
     };
+    let plain = "imagePullPolicy: IfNotPresent";
+    // Longer than it takes to replace a dispatcher.
+    let slow = "imagePullPolicy: IfNotPresent\n      env: [{name: WINDLASS_PACE, value: 45s+0s}, \
+                {name: WINDLASS_LOG, value: debug}]";
+    edit_template(&site, plain, slow);
     let load = site.load(steadily(), Speed::Times(1.0));
-    eventually(WITHIN, "a Job has been asked for", async || {
-        ran(&site, "job", "asked").await > 0
+    // A kubelet on a busy node says late that a program runs.
+    let mut orphans = Vec::new();
+    eventually(WITHIN, "a Job has its batch in hand", async || {
+        orphans = running(&site);
+        let in_hand = site.status().await["invocations"]["in_flight"].as_u64();
+        !orphans.is_empty() && in_hand >= Some(1)
     })
     .await;
-    // Its Jobs outlive it: what they answer afterwards belongs to nobody.
+    // The next dispatcher's Jobs take no longer than they need.
+    edit_template(&site, slow, plain);
+    let before = site.pod_names("dispatcher");
     site.kill("dispatcher");
+    eventually(WITHIN, "another dispatcher comes", async || {
+        let now = site.pod_names("dispatcher");
+        !now.is_empty() && now != before
+    })
+    .await;
+    site.rolled_out("windlass-dispatcher");
+    let still = running(&site);
+    let orphans = orphans.iter().filter(|orphan| still.contains(orphan));
+    let orphans: Vec<&String> = orphans.collect();
+    assert!(!orphans.is_empty(), "no Job outlived its dispatcher");
     site.progresses(WITHIN).await;
+    let in_vain = orphans.iter().filter(|pod| is_told_too_late(&site, pod));
+    assert!(in_vain.count() > 0, "no Job had its batch in hand");
     let manifest = load.end().await;
     site.equals(&manifest, WITHIN).await;
     eventually(WITHIN, "finished Jobs are removed", async || {
@@ -118,11 +159,7 @@ async fn what_a_job_answers_after_its_batch_was_settled_elsewhere_counts_for_not
     scale(&site, 2);
     let job = job.expect("it runs");
     let name = job["metadata"]["name"].as_str().expect("a name");
-    let log = site.kubectl(&["logs", "--follow", name]);
-    assert!(
-        log.contains("the answer is no longer wanted") && log.contains("409"),
-        "{log}"
-    );
+    assert!(is_told_too_late(&site, name), "its answer was taken");
     let manifest = load.end().await;
     site.equals(&manifest, WITHIN).await;
 }
@@ -186,8 +223,10 @@ async fn a_worker_killed_for_its_memory_costs_the_poison_only() {
     let confirms = ConfirmSelectOptions::default();
     channel.confirm_select(confirms).await.expect("confirms");
     let now = unix_ms();
-    for seq in 0..100 {
-        let amount = if seq == 50 { "666.66" } else { "1.00" };
+    let mut amounts = [100; 100];
+    amounts[50] = 66_666;
+    for (seq, amount) in amounts.iter().enumerate() {
+        let amount = format!("{}.{:02}", amount / 100, amount % 100);
         let order =
             json!({"source": "s", "seq": seq, "ts": now, "province": "Hunan", "amount": amount});
         let properties = BasicProperties::default()
@@ -207,6 +246,7 @@ async fn a_worker_killed_for_its_memory_costs_the_poison_only() {
         let confirm = confirm.await.expect("the broker answers");
         assert_eq!(confirm, Confirmation::Ack(None), "the broker has it");
     }
+    let published = one_window("s", now, "Hunan", &amounts);
     // Others, by which the workers prove that they are not at fault.
     let load = site.load(steadily(), Speed::Times(1.0));
     eventually(3 * WITHIN, "the poison is alone", async || {
@@ -219,5 +259,96 @@ async fn a_worker_killed_for_its_memory_costs_the_poison_only() {
         killed.contains("OOMKilled"),
         "no worker was killed for its memory"
     );
-    drop(load);
+    // The poison as quarantined, its neighbours and all others as counted.
+    let manifest = load.end().await.merge(published);
+    let manifest = manifest.expect("two sources");
+    site.equals(&manifest, WITHIN).await;
+    assert_eq!(site.counts("s").await, Some([99, 0, 1]));
+    assert_eq!(site.quarantined().await, Some(1), "somebody else's order");
+}
+
+/// The manifest of a source whose orders, numbered from 0, are all of one key and of this moment.
+fn one_window(source: &str, ts: i64, key: &str, amounts: &[i64]) -> Manifest {
+    let window_ms = Stream::default().window_ms;
+    let orders = amounts.len() as u64;
+    let sum: i128 = amounts.iter().map(|amount| i128::from(*amount)).sum();
+    let record = SourceRecord {
+        first: 0,
+        last: orders - 1,
+        published: orders,
+        late: 0,
+        duplicates: 0,
+        unconfirmed: 0,
+    };
+    Manifest {
+        version: 1,
+        window_ms,
+        runs: Vec::new(),
+        sources: [(source.to_owned(), record)].into(),
+        totals: Totals { orders, sum },
+        windows: vec![WindowOracle {
+            start_ms: ts - ts % window_ms,
+            key: key.into(),
+            orders,
+            sum,
+            min: *amounts.iter().min().expect("some"),
+            max: *amounts.iter().max().expect("some"),
+        }],
+    }
+}
+
+/// Creates that the API server refused because there was such a Job already, as it counts them itself.
+fn doubles() -> f64 {
+    let metrics = kubectl(&["get", "--raw", "/metrics"]);
+    let of_creates = metrics.lines().filter(|line| {
+        let labels = ["code=\"409\"", "resource=\"jobs\"", "verb=\"POST\""];
+        line.starts_with("apiserver_request_total{") && labels.iter().all(|of| line.contains(of))
+    });
+    let counts = of_creates.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    counts.sum()
+}
+
+fn jobs(site: &Site) -> Vec<String> {
+    let names = site.kubectl(&["get", "jobs", "--output", "name"]);
+    names.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_create_got_no_answer_is_created_again_and_that_does_no_harm() {
+    let Some(site) = Site::with("doubled", "placement = \"job\"\n").await else {
+        return;
+    };
+    let wire = Wire::before_the_dispatcher_of(&site).await;
+    // A program that starts so late has not asked for its batch when its Job is created once more.
+    let waits = "  initContainers:\n    - {name: waits, image: \"windlass.local/rabbitmq:1\", \
+                 command: [sleep, \"20\"]}\n  containers:\n";
+    edit_template(&site, "  containers:\n", waits);
+    let load = site.load(steadily(), Speed::Times(1.0));
+    eventually(WITHIN, "a Job has answered", async || {
+        ran(&site, "job", "asked").await > 0
+    })
+    .await;
+    wire.lose_answers();
+    let (before, doubles_before) = (jobs(&site), doubles());
+    let mut unheard = Vec::new();
+    eventually(WITHIN, "a Job is created, unheard", async || {
+        unheard = jobs(&site);
+        unheard.retain(|job| !before.contains(job));
+        !unheard.is_empty()
+    })
+    .await;
+    wire.heal();
+    eventually(WITHIN, "it is created once more", async || {
+        doubles() > doubles_before
+    })
+    .await;
+    // Of each there is one, and it does what it was made for.
+    for job in unheard {
+        site.kubectl(&["wait", "--for=condition=complete", "--timeout=120s", &job]);
+    }
+    edit_template(&site, waits, "  containers:\n");
+    let manifest = load.end().await;
+    site.equals(&manifest, WITHIN).await;
+    let status = site.status().await;
+    assert_eq!(status["invocations"]["failed"], 0, "{status}");
 }

@@ -22,3 +22,4 @@ mod scaling;
 mod schedule;
 mod submit;
 mod tls;
+mod wire;
