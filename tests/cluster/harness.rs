@@ -106,7 +106,7 @@ pub struct Extras<'a> {
 }
 
 impl Site {
-    /// A site with two warm workers; `None` without a cluster.
+    /// A site with two warm workers, with a scaler as many as it decides; `None` without a cluster.
     pub async fn new(name: &str) -> Option<Self> {
         Self::with(name, "").await
     }

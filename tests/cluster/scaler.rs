@@ -70,8 +70,8 @@ async fn idle_pods_leave_before_busy_ones() {
         };
         site.publish(options, Format::Json, Speed::Max).await;
     };
-    // The worker that has waited for longest gets a batch. The two pods that the pool began with, which a
-    // Deployment would keep, have had theirs when the long one comes.
+    // The worker that has waited for longest gets a batch. The pod that the pool began with, which a
+    // Deployment would keep, has had its own when the long one comes.
     for round in 1..=2 {
         publish(1, &format!("short-{round}-")).await;
         eventually(WITHIN, "a short batch is answered", async || {
