@@ -22,6 +22,7 @@ use windlass_dispatcher::store::{GmvQuery, GmvRow, Step, StoreError};
 use crate::live::Shared;
 use crate::page;
 use crate::schema::{Frame, Policy, Problem, Sales, Status, StepRow, Steps, Totals};
+use crate::screen::Part;
 
 /// Most rows of one answer: 34 provinces over 49 minutes of seconds.
 const MOST_ROWS: usize = 100_000;
@@ -162,23 +163,42 @@ fn kept(
     width: i64,
     province: Option<&str>,
 ) -> Option<Response> {
-    let live = shared.live();
-    if !live.fresh {
+    let screen = {
+        let live = shared.live();
+        live.fresh.then(|| Arc::clone(&live.screen))
+    }?;
+    if province.is_none()
+        && let Some(parts) = screen.parts(from, to, width)
+    {
+        return joined(&parts, screen.server());
+    }
+    let rows = screen.steps(from, to, width, province)?;
+    let server = screen.server().to_owned();
+    (rows.len() <= MOST_ROWS).then(|| Json(Steps { rows, server }).into_response())
+}
+
+/// [`Steps`] of rows that are written already; none of them is copied.
+fn joined(parts: &[Part], server: &str) -> Option<Response> {
+    if parts.iter().map(|part| part.rows).sum::<usize>() > MOST_ROWS {
         return None;
     }
-    let server = live.screen.server().to_owned();
-    if width == 1 && province.is_none() {
-        let (rows, json) = live.screen.seconds_json(from, to)?;
-        drop(live);
-        let server = serde_json::to_string(&server).ok()?;
-        // As `Steps` would be written.
-        let body = format!("{{\"rows\":{json},\"server\":{server}}}");
-        let headers = [(header::CONTENT_TYPE, "application/json")];
-        return (rows <= MOST_ROWS).then(|| (headers, body).into_response());
+    let end = format!("],\"server\":{}}}", serde_json::to_string(server).ok()?);
+    let mut pieces = Vec::with_capacity(2 * parts.len() + 2);
+    pieces.push(Bytes::from_static(b"{\"rows\":["));
+    for (i, part) in parts.iter().enumerate() {
+        if i > 0 {
+            pieces.push(Bytes::from_static(b","));
+        }
+        pieces.push(part.json.clone());
     }
-    let rows = live.screen.steps(from, to, width, province)?;
-    drop(live);
-    (rows.len() <= MOST_ROWS).then(|| Json(Steps { rows, server }).into_response())
+    pieces.push(end.into());
+    let length: usize = pieces.iter().map(Bytes::len).sum();
+    let headers = [
+        (header::CONTENT_TYPE, "application/json".to_owned()),
+        (header::CONTENT_LENGTH, length.to_string()),
+    ];
+    let pieces = stream::iter(pieces.into_iter().map(Ok::<_, Infallible>));
+    Some((headers, Body::from_stream(pieces)).into_response())
 }
 
 fn step_row(row: GmvRow) -> StepRow {
@@ -203,7 +223,8 @@ fn step_row(row: GmvRow) -> StepRow {
     (status = 503, body = Problem, description = "No replica has answered yet"),
 ))]
 async fn totals(State(shared): State<Arc<Shared>>) -> Response {
-    let totals = shared.live().screen.totals();
+    let screen = Arc::clone(&shared.live().screen);
+    let totals = screen.totals();
     if totals.server.is_empty() {
         let why = "no replica has answered yet; /api/v1/status says more";
         return problem(StatusCode::SERVICE_UNAVAILABLE, why);

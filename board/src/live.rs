@@ -28,7 +28,8 @@ pub(crate) struct Shared {
 
 /// The page's state, and who is told of its changes.
 pub(crate) struct Live {
-    pub screen: Screen,
+    /// Replaced, not changed: whoever answers from it holds nobody up, the poller least of all.
+    pub screen: Arc<Screen>,
     pub status: Status,
     pub operations: VecDeque<Operations>,
     /// The scaler's newest Q-table.
@@ -43,7 +44,7 @@ impl Shared {
         Self {
             reader,
             live: Mutex::new(Live {
-                screen: Screen::default(),
+                screen: Arc::default(),
                 status: Status::default(),
                 operations: VecDeque::new(),
                 policy: None,

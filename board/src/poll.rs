@@ -17,7 +17,7 @@ use crate::dispatcher::Dispatcher;
 use crate::jobs::Jobs;
 use crate::live::Shared;
 use crate::schema::{Placement, Replica, Status};
-use crate::screen::KEPT_MS;
+use crate::screen::{KEPT_MS, Screen};
 use crate::trouble::{Growth, Seen, Troubles};
 
 /// How often replicas are asked how far they are.
@@ -114,12 +114,16 @@ impl Poller {
     }
 
     fn take(&self, snapshot: Snapshot) {
-        let mut live = self.shared.live();
         let [counted, late, quarantined] = snapshot.outcomes;
-        live.status.newest_window = snapshot.newest;
+        let newest = snapshot.newest;
+        let mut screen = Screen::clone(&self.shared.live().screen);
+        let frame = screen.take(snapshot);
+        let mut live = self.shared.live();
+        live.screen = Arc::new(screen);
+        live.status.newest_window = newest;
         (live.status.counted, live.status.late) = (counted, late);
         live.status.quarantined = quarantined;
-        if let Some(frame) = live.screen.take(snapshot) {
+        if let Some(frame) = frame {
             self.shared.frames.fetch_add(1, Ordering::Relaxed);
             live.tell("frame", &frame);
         }

@@ -4,8 +4,10 @@
 //! A snapshot older than the one shown is refused, so that a total never falls because another
 //! replica was asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use windlass_dispatcher::store::{GmvRow, Snapshot, TotalRow};
 
 use crate::money;
@@ -19,13 +21,33 @@ pub const KEPT_MS: i64 = HISTORY_MS + MINUTE_MS;
 const MINUTE_MS: i64 = 60_000;
 
 /// A window's rows.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Second {
     rows: Vec<Row>,
     state: String,
-    /// The rows as the API gives them, in JSON with commas between them: written once, since the last
-    /// minutes by second are ten thousand rows, and what most ask for.
-    json: String,
+    json: OnceLock<Part>,
+}
+
+/// Rows of an answer of the API. Written when somebody first asks for them, and once: the last
+/// minutes by second are ten thousand rows, of which a commit changes a few hundred.
+#[derive(Clone, Debug, Default)]
+pub struct Part {
+    /// How many rows.
+    pub rows: usize,
+    /// The rows in JSON, with commas between them.
+    pub json: Bytes,
+}
+
+impl Part {
+    fn write(rows: impl Iterator<Item = StepRow>) -> Self {
+        let rows: Vec<String> = rows
+            .map(|row| serde_json::to_string(&row).unwrap_or_default())
+            .collect();
+        Self {
+            rows: rows.len(),
+            json: rows.join(",").into(),
+        }
+    }
 }
 
 /// A province's sales in one window.
@@ -50,12 +72,6 @@ impl Second {
         })
     }
 
-    fn write(&mut self, start: i64) {
-        let rows = self.steps(start);
-        let rows = rows.map(|row| serde_json::to_string(&row).unwrap_or_default());
-        self.json = rows.collect::<Vec<_>>().join(",");
-    }
-
     fn window(&self, start: i64) -> Window {
         let sum = add("", self.sales());
         Window {
@@ -68,10 +84,12 @@ impl Second {
     }
 }
 
-/// The state of the live page.
-#[derive(Debug, Default)]
+/// The state of the live page. A clone of it shares the windows.
+#[derive(Clone, Debug, Default)]
 pub struct Screen {
-    seconds: BTreeMap<i64, Second>,
+    seconds: BTreeMap<i64, Arc<Second>>,
+    /// Steps of the minutes that windows lie in, a new one whenever one of them has changed.
+    minutes: BTreeMap<i64, Arc<OnceLock<Part>>>,
     /// From where `seconds` holds everything, ms UTC.
     kept_from: i64,
     frame: Frame,
@@ -89,22 +107,25 @@ impl Screen {
         let mut changed = Vec::new();
         // What the snapshot covers and does not hold is gone, as after a table was emptied.
         let mut covered = self.seconds.split_off(&snapshot.from);
-        for (start, mut second) in fresh {
+        let mut minutes = BTreeSet::new();
+        for (start, second) in fresh {
             let before = covered.remove(&start);
-            let same = |old: &Second| old.rows == second.rows && old.state == second.state;
-            let second = match before.filter(same) {
-                Some(old) => old,
-                None => {
-                    second.write(start);
-                    changed.push(second.window(start));
-                    second
-                }
-            };
+            let same = |old: &Arc<Second>| old.rows == second.rows && old.state == second.state;
+            let second = before.filter(same).unwrap_or_else(|| {
+                changed.push(second.window(start));
+                minutes.insert(minute(start));
+                Arc::new(second)
+            });
             self.seconds.insert(start, second);
+        }
+        minutes.extend(covered.into_keys().map(minute));
+        for minute in minutes {
+            self.minutes.insert(minute, Arc::default());
         }
         let newest = snapshot.newest.unwrap_or_default();
         self.kept_from = newest - KEPT_MS;
         self.seconds = self.seconds.split_off(&self.kept_from);
+        self.minutes = self.minutes.split_off(&self.kept_from);
         let forget_before = newest - HISTORY_MS;
         changed.retain(|window| window.start >= forget_before);
         let run: Vec<Sales> = snapshot.totals.iter().map(total).collect();
@@ -205,24 +226,33 @@ impl Screen {
         Some(rows.collect())
     }
 
-    /// The windows of `[from, to)` as a JSON array of steps, with the number of rows in it; `None` if
-    /// older ones are asked for than are kept. In the same order as [`Self::steps`].
-    pub fn seconds_json(&self, from: i64, to: i64) -> Option<(usize, String)> {
+    /// The same of all provinces, by the windows themselves (`width` 1) or by minute, as parts of an
+    /// answer in their order; `None` also for steps of another width.
+    pub fn parts(&self, from: i64, to: i64, width: i64) -> Option<Vec<Part>> {
         if !self.holds(from, to) {
             return None;
         }
-        let seconds = || self.seconds.range(from..to).map(|(_, second)| second);
-        let mut json =
-            String::with_capacity(2 + seconds().map(|s| s.json.len() + 1).sum::<usize>());
-        json.push('[');
-        for second in seconds() {
-            if json.len() > 1 {
-                json.push(',');
+        let parts: Vec<Part> = match width {
+            1 => {
+                let seconds = self.seconds.range(from..to);
+                let parts = seconds.map(|(&start, second)| {
+                    let write = || Part::write(second.steps(start));
+                    second.json.get_or_init(write).clone()
+                });
+                parts.collect()
             }
-            json.push_str(&second.json);
-        }
-        json.push(']');
-        Some((seconds().map(|second| second.rows.len()).sum(), json))
+            MINUTE_MS => {
+                let minutes = self.minutes.range(from..to);
+                let parts = minutes.map(|(&start, json)| {
+                    let steps = || self.steps(start, start + MINUTE_MS, MINUTE_MS, None);
+                    let write = || Part::write(steps().unwrap_or_default().into_iter());
+                    json.get_or_init(write).clone()
+                });
+                parts.collect()
+            }
+            _ => return None,
+        };
+        Some(parts.into_iter().filter(|part| part.rows > 0).collect())
     }
 
     fn holds(&self, from: i64, to: i64) -> bool {
@@ -259,12 +289,22 @@ impl Screen {
     }
 }
 
+/// The minute that a window lies in.
+fn minute(start: i64) -> i64 {
+    start.div_euclid(MINUTE_MS) * MINUTE_MS
+}
+
 fn read(rows: &[GmvRow]) -> BTreeMap<i64, Second> {
     let mut seconds: BTreeMap<i64, Second> = BTreeMap::new();
+    let mut last: Option<(&str, i64)> = None;
     for row in rows {
-        let Some(start) = instant(&row.window_start) else {
+        // A window's rows follow each other.
+        let known = last.filter(|(text, _)| *text == row.window_start);
+        let Some(start) = known.map_or_else(|| instant(&row.window_start), |(_, at)| Some(at))
+        else {
             continue;
         };
+        last = Some((&row.window_start, start));
         let second = seconds.entry(start).or_default();
         second.state.clone_from(&row.state);
         second.rows.push(Row {
@@ -461,9 +501,11 @@ mod tests {
             (4, "3.8750")
         );
         let seconds = screen.steps(first, first + 60_000, 1, None).unwrap();
-        let (count, json) = screen.seconds_json(first, first + 60_000).unwrap();
-        assert_eq!((count, json), (3, serde_json::to_string(&seconds).unwrap()));
-        assert_eq!(screen.seconds_json(first - KEPT_MS, first), None);
+        assert_eq!(written(&screen, first, first + 60_000, 1), seconds);
+        assert!(screen.parts(first - KEPT_MS, first, 1).is_none());
+        let minutes = written(&screen, first - 1_000, first + 59_000, MINUTE_MS);
+        assert_eq!(minutes, minute);
+        assert!(screen.parts(first, first + 3_600_000, 3_600_000).is_none());
         let hebei = screen
             .steps(first, first + 2_000, 1_000, Some("Hebei"))
             .unwrap();
@@ -474,6 +516,54 @@ mod tests {
             None,
             "older than what is kept"
         );
+    }
+
+    /// Parts as one array of JSON, read as the rows that it is to be.
+    fn written(screen: &Screen, from: i64, to: i64, width: i64) -> Vec<StepRow> {
+        let parts = screen.parts(from, to, width).unwrap();
+        let rows = screen.steps(from, to, width, None).unwrap();
+        assert_eq!(
+            parts.iter().map(|part| part.rows).sum::<usize>(),
+            rows.len()
+        );
+        let texts = parts
+            .iter()
+            .map(|part| std::str::from_utf8(&part.json).unwrap());
+        let json = format!("[{}]", texts.collect::<Vec<_>>().join(","));
+        assert_eq!(json, serde_json::to_string(&rows).unwrap());
+        rows
+    }
+
+    #[test]
+    fn an_answer_that_was_written_before_a_late_order_is_written_again_after_it() {
+        let mut screen = Screen::default();
+        let named = |rows: Vec<GmvRow>, commits| Snapshot {
+            server: "db".into(),
+            ..snapshot(commits, rows, "16.75")
+        };
+        let rows = |gmv, revision| {
+            vec![
+                row(1, "Anhui", gmv, revision, "final"),
+                row(2, "Anhui", "5.50", 0, "closed"),
+            ]
+        };
+        screen.take(named(rows("10.00", 0), 1));
+        let from = instant("2026-11-11 00:00:00.000").unwrap();
+        let before = screen.clone();
+        for width in [1, MINUTE_MS] {
+            written(&screen, from, from + MINUTE_MS, width);
+        }
+        screen.take(named(rows("10.01", 1), 2));
+        let minute = written(&screen, from, from + MINUTE_MS, MINUTE_MS);
+        assert_eq!(minute[0].sales.gmv, "15.51");
+        let seconds = written(&screen, from, from + MINUTE_MS, 1);
+        assert_eq!(seconds[0].sales.gmv, "10.01");
+        // Whoever still answers from the state before it is not disturbed.
+        assert_eq!(written(&before, from, from + MINUTE_MS, 1)[0].revision, 0);
+        // A row that is gone is gone from the minute too.
+        screen.take(named(vec![row(2, "Anhui", "5.50", 0, "closed")], 3));
+        let minute = written(&screen, from, from + MINUTE_MS, MINUTE_MS);
+        assert_eq!(minute[0].sales.gmv, "5.50");
     }
 
     #[test]
