@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -16,6 +17,7 @@ use futures_util::stream;
 use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::time::timeout;
 use utoipa::{IntoParams, OpenApi, ToSchema};
 use windlass_dispatcher::store::{GmvQuery, GmvRow, Step, StoreError};
 
@@ -26,6 +28,10 @@ use crate::screen::Part;
 
 /// Most rows of one answer: 34 provinces over 49 minutes of seconds.
 const MOST_ROWS: usize = 100_000;
+/// A read of at most so much time is a short one, ms: three times what a replay asks for.
+const SHORT_MS: i64 = 900_000;
+/// How long a read of the past waits for others to end.
+const TURN: Duration = Duration::from_secs(10);
 
 #[derive(OpenApi)]
 #[openapi(
@@ -105,7 +111,7 @@ fn instant(name: &str, text: &str) -> Result<i64, String> {
 #[utoipa::path(get, path = "/api/v1/gmv", params(GmvParams), responses(
     (status = 200, body = Steps),
     (status = 400, body = Problem, description = "A parameter is missing or wrong, or the answer would have more than 100,000 rows"),
-    (status = 503, body = Problem, description = "No replica answers"),
+    (status = 503, body = Problem, description = "No replica answers, or the database takes too long for so much: ask for a shorter time, or for a longer step of it"),
 ))]
 async fn gmv(
     State(shared): State<Arc<Shared>>,
@@ -139,7 +145,14 @@ async fn gmv(
         last: None,
     };
     // The past costs the database something: a few at a time, so that the live page stays live.
-    let _permit = shared.reads.acquire().await;
+    let reads = match to.saturating_sub(from) <= SHORT_MS {
+        true => &shared.reads,
+        false => &shared.long_reads,
+    };
+    let Ok(_permit) = timeout(TURN, reads.acquire()).await else {
+        let why = "other reads of the past are still running: ask again in a moment";
+        return problem(StatusCode::SERVICE_UNAVAILABLE, why);
+    };
     match shared.reader.steps(&query, step, MOST_ROWS + 1).await {
         Ok((rows, _)) if rows.len() > MOST_ROWS => problem(
             StatusCode::BAD_REQUEST,

@@ -8,7 +8,7 @@ use tokio::sync::watch::Sender;
 use tokio::time::{MissedTickBehavior, interval};
 use windlass_dispatcher::store::BoardReader;
 
-use crate::dispatcher::{Answer, Dispatcher};
+use crate::dispatcher::{Answer, Dispatcher, Unanswered};
 use crate::poll::{now, unix_ms};
 use crate::schema::{Policy, Scaler};
 use crate::watch::ScalerWatch;
@@ -22,9 +22,9 @@ pub(crate) struct Told {
     /// When the dispatcher answered, ms UTC.
     pub at: i64,
     /// The dispatcher's status or why there is none; `None` before the first, and without one.
-    pub answer: Option<Result<Answer, String>>,
+    pub answer: Option<Result<Answer, Unanswered>>,
     pub scaler: Option<Scaler>,
-    /// Why nothing is known of a scaler, if so.
+    /// Why a scaler's rows cannot be read, if so.
     pub failure: Option<String>,
     /// The newest Q-table; the same one until there is a newer one.
     pub policy: Option<Arc<Policy>>,
@@ -47,7 +47,8 @@ pub(crate) async fn run(
                 None => None,
             }
         };
-        let (answer, policy) = tokio::join!(ask, watch.look(reader, now()));
+        let (answer, policy, ()) =
+            tokio::join!(ask, watch.look(reader, now()), reader.ask_replication());
         let before = tell.borrow().policy.clone();
         tell.send_replace(Arc::new(Told {
             at: unix_ms(),

@@ -129,13 +129,34 @@ impl Answer {
         }
     }
 
-    /// Shards in trouble, a line each.
-    pub fn troubles(&self) -> impl Iterator<Item = String> {
-        self.shards.iter().filter_map(|(number, shard)| {
-            let trouble = shard.trouble.as_ref()?;
-            Some(format!("shard {number}: {trouble}"))
-        })
+    /// Shards in trouble, and what it is.
+    pub fn troubles(&self) -> impl Iterator<Item = (u32, &str)> {
+        let shards = self.shards.iter();
+        shards.filter_map(|(&number, shard)| Some((number, shard.trouble.as_deref()?)))
     }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unanswered {
+    /// Who was asked.
+    pub url: String,
+    pub why: Why,
+}
+
+/// What came instead of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// A certificate that nobody vouches for, say; in words.
+    Untrusted(String),
+    /// Nothing in [`TIMEOUT`].
+    Silence,
+    /// No connection.
+    Nobody,
+    /// Another status than 200.
+    Status(u16),
+    /// Something that is no status of windlass.
+    Foreign,
 }
 
 /// A dispatcher's address, and the way to ask it.
@@ -159,27 +180,31 @@ impl Dispatcher {
         })
     }
 
-    /// Its status, or why there is none, for a person.
-    pub async fn ask(&self) -> Result<Answer, String> {
+    /// Its status, or why there is none.
+    pub async fn ask(&self) -> Result<Answer, Unanswered> {
+        self.answer().await.map_err(|why| Unanswered {
+            url: self.url.clone(),
+            why,
+        })
+    }
+
+    async fn answer(&self) -> Result<Answer, Why> {
         let mut request = self.client.get(format!("{}/v1/status", self.url));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
-        let url = &self.url;
         let answer = request.send().await.map_err(|error| {
             let text = trust::chain(&error);
-            let why = match trust::explain(&text) {
-                Some(why) => why,
-                None if error.is_timeout() => "no answer in 2 s",
-                None => "nothing listens there",
-            };
-            format!("dispatcher {url}: {why}")
+            match trust::explain(&text) {
+                Some(why) => Why::Untrusted(why.to_owned()),
+                None if error.is_timeout() => Why::Silence,
+                None => Why::Nobody,
+            }
         })?;
         if !answer.status().is_success() {
-            return Err(format!("dispatcher {url}: answered {}", answer.status()));
+            return Err(Why::Status(answer.status().as_u16()));
         }
-        let parsed = answer.json().await;
-        parsed.map_err(|_| format!("dispatcher {url}: the answer is no status of windlass"))
+        answer.json().await.map_err(|_| Why::Foreign)
     }
 }
 

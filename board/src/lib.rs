@@ -30,7 +30,7 @@ mod scaling;
 pub mod schema;
 pub mod screen;
 mod serve;
-pub mod trouble;
+mod trouble;
 mod watch;
 
 pub use guard::refuse_open;

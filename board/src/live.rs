@@ -14,8 +14,11 @@ use crate::screen::Screen;
 
 /// Frames that a slow viewer may be behind before it is sent the whole anew.
 const BACKLOG: usize = 64;
-/// Reads of the past at once.
+/// Reads of some minutes of the past at once.
 const READS: usize = 4;
+/// Reads of more than that at once. They take a database seconds, so that no number of them keeps a
+/// replay waiting.
+const LONG_READS: usize = 1;
 
 /// What the poller writes and the handlers read.
 pub(crate) struct Shared {
@@ -24,6 +27,7 @@ pub(crate) struct Shared {
     pub viewers: AtomicUsize,
     pub frames: AtomicU64,
     pub reads: Semaphore,
+    pub long_reads: Semaphore,
 }
 
 /// The page's state, and who is told of its changes.
@@ -54,6 +58,7 @@ impl Shared {
             viewers: 0.into(),
             frames: 0.into(),
             reads: Semaphore::new(READS),
+            long_reads: Semaphore::new(LONG_READS),
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use windlass_dispatcher::store::{Progress, Snapshot};
+use windlass_dispatcher::store::{Progress, ReplicaState, Replication, Snapshot};
 
 use crate::ask::{self, Told};
 use crate::dispatcher::Dispatcher;
@@ -18,7 +18,7 @@ use crate::jobs::Jobs;
 use crate::live::Shared;
 use crate::schema::{Placement, Replica, Status};
 use crate::screen::{KEPT_MS, Screen};
-use crate::trouble::{Growth, Seen, Troubles};
+use crate::trouble::{Failure, Growth, Seen, Troubles};
 
 /// How often replicas are asked how far they are.
 const TICK: Duration = Duration::from_millis(200);
@@ -73,7 +73,7 @@ struct Poller {
     /// Windows before this were final when last read.
     since: Option<i64>,
     whole_at: Instant,
-    failure: Option<String>,
+    failure: Option<Failure>,
     quarantined: Growth,
     jobs: Jobs,
 }
@@ -82,7 +82,7 @@ impl Poller {
     async fn poll(&mut self) -> Option<Progress> {
         let progress = self.shared.reader.probe().await;
         let Some(furthest) = progress else {
-            self.failure = Some("store: no replica answers".into());
+            self.failure = Some(Failure::NoReplica);
             return None;
         };
         let shown = self.shared.live().screen.totals().commits;
@@ -95,11 +95,7 @@ impl Poller {
         match self.shared.reader.snapshot(history, since).await {
             Ok(snapshot) => {
                 self.failure = (snapshot.progress.commits < shown && furthest.commits < shown)
-                    .then(|| {
-                        "store: it holds fewer commits than are shown here: was it restored? \
-                         Restart the board to show it"
-                            .into()
-                    });
+                    .then_some(Failure::Restored);
                 if snapshot.progress.commits >= shown {
                     self.since = snapshot.final_start;
                     if whole {
@@ -108,7 +104,7 @@ impl Poller {
                     self.take(snapshot);
                 }
             }
-            Err(error) => self.failure = Some(format!("store: {error}")),
+            Err(error) => self.failure = Some(Failure::Unread(error.to_string())),
         }
         progress
     }
@@ -132,22 +128,11 @@ impl Poller {
     fn status(&mut self, progress: Option<Progress>) {
         let told = Arc::clone(&self.told.borrow());
         let at = unix_ms();
-        let replicas = self
-            .shared
-            .reader
-            .replicas()
-            .into_iter()
-            .map(|state| Replica {
-                server: state.server,
-                skipped: state.skipped,
-                commits: state.commits,
-                age_ms: state.age_ms,
-            });
-        let replicas: Vec<Replica> = replicas.collect();
+        let replicas = self.shared.reader.replicas();
         let quarantined = self.shared.live().status.quarantined;
         let seen = Seen {
             replicas: &replicas,
-            failure: self.failure.as_deref(),
+            failure: self.failure.as_ref(),
             silent_ms: progress.and_then(|p| Some((p.now - p.seen_at?).max(0).cast_unsigned())),
             quarantined: self.quarantined.grown_to(quarantined),
             told: &told,
@@ -188,7 +173,7 @@ impl Poller {
         live.status = Status {
             at,
             windows_open,
-            replicas,
+            replicas: replicas.into_iter().map(replica).collect(),
             has_dispatcher: self.has_dispatcher,
             operations,
             placement,
@@ -197,6 +182,19 @@ impl Poller {
             ..live.status.clone()
         };
         live.tell("status", &live.status);
+    }
+}
+
+fn replica(state: ReplicaState) -> Replica {
+    Replica {
+        server: state.server,
+        skipped: state.skipped.map(|why| why.to_string()),
+        commits: state.commits,
+        age_ms: state.age_ms,
+        behind_s: match state.replication {
+            Replication::Behind(seconds) => Some(seconds),
+            Replication::Unknown | Replication::Stopped(_) => None,
+        },
     }
 }
 

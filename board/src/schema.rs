@@ -105,21 +105,31 @@ pub struct Steps {
 pub struct Replica {
     /// Its URL without a password.
     pub server: String,
-    /// Why it is skipped, if it is.
+    /// Why it is skipped, if it is; a trouble of the kind `replica` says the same in parts.
     pub skipped: Option<String>,
     /// Commits that it had applied.
     pub commits: u64,
     /// Time since the newest sign of life that it holds, ms: an upper bound of its lag.
     pub age_ms: Option<u64>,
+    /// Seconds that it says it is behind its primary, where the user may ask for that.
+    pub behind_s: Option<u64>,
 }
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Trouble {
-    /// Which kind: `replica`, `store`, `dispatcher`, `shard`, `halted`, `jobs`, `scaler`,
-    /// `quarantine`, `stale`.
+    /// Which kind: `replica`, `replication`, `store`, `dispatcher`, `shard`, `halted`, `jobs`,
+    /// `scaler`, `quarantine`, `stale`.
     pub kind: String,
-    /// In words.
+    /// What the text says, for those who say it in another language: of each cause one sentence.
+    pub cause: String,
+    /// What it is about: a server, an address, a shard's number; empty where there is one only.
+    pub subject: String,
+    /// Figures of the sentence, in its order.
+    pub figures: Vec<u64>,
+    /// What somebody else said, in their own words; empty if nothing.
+    pub detail: String,
+    /// All of it in English.
     pub text: String,
     /// Since when, ms UTC of the board's clock.
     pub since: i64,

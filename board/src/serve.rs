@@ -29,6 +29,8 @@ pub struct Config {
     pub stream: Stream,
     /// A replica that is further behind the newest one is skipped.
     pub max_lag: Duration,
+    /// How long the database may take for a read of the past.
+    pub read_limit: Duration,
     /// A dispatcher whose status is shown.
     pub dispatcher: Option<String>,
     /// That dispatcher's token.
@@ -67,7 +69,12 @@ impl Board {
         if !config.token.iter().all(fit) {
             anyhow::bail!("expected a token of visible ASCII characters without ; and &");
         }
-        let reader = BoardReader::new(&config.replicas, &config.stream, config.max_lag)?;
+        let reader = BoardReader::new(
+            &config.replicas,
+            &config.stream,
+            config.max_lag,
+            config.read_limit,
+        )?;
         let shared = Arc::new(Shared::new(reader));
         let dispatcher = config.dispatcher.as_deref();
         let dispatcher = dispatcher

@@ -23,7 +23,7 @@ pub(crate) struct ScalerWatch {
     /// Agent and version of the table that was told last.
     known: Option<(&'static str, u64)>,
     pub scaler: Option<Scaler>,
-    /// Why nothing is known of it, if so.
+    /// Why its rows cannot be read, if so.
     pub failure: Option<String>,
 }
 
@@ -41,7 +41,7 @@ impl ScalerWatch {
         self.scaler = match seen {
             Ok(seen) => seen.map(scaling::scaler),
             Err(why) => {
-                self.failure = Some(format!("scaler: its rows cannot be read: {why}"));
+                self.failure = Some(why);
                 None
             }
         };

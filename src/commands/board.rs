@@ -67,6 +67,9 @@ pub struct Board {
     /// Skip a replica that is this far behind the newest one
     #[arg(long, value_name = "TIME", default_value = "3s")]
     max_lag: Span,
+    /// How long the database may take for a read of the past: longer ones are ended and refused
+    #[arg(long, value_name = "TIME", default_value = "8s")]
+    read_limit: Span,
 }
 
 impl Board {
@@ -107,6 +110,7 @@ impl Board {
             replicas: replicas.to_vec(),
             stream: config.stream.clone(),
             max_lag: self.max_lag.0,
+            read_limit: self.read_limit.0,
             dispatcher,
             dispatcher_token: self
                 .dispatcher_token
@@ -152,6 +156,7 @@ pub(super) async fn beside(
         replicas: vec![store.to_owned()],
         stream: config.stream.clone(),
         max_lag: Duration::from_secs(3),
+        read_limit: Duration::from_secs(8),
         dispatcher: Some(format!("http://{dispatcher}")),
         dispatcher_token: None,
         dispatcher_ca: None,

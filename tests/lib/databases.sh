@@ -61,7 +61,7 @@ CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=$(port mariadb), MASTER_US
 START SLAVE;
 TEXT
   else
-    create_users "$1"
+    create_users "$1" 'SLAVE MONITOR'
   fi
   touch "$dir/$1/windlass-ready"
 }
@@ -109,11 +109,12 @@ CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT=$(port mysql),
 START REPLICA;
 TEXT
   else
-    create_users "$1"
+    create_users "$1" 'REPLICATION CLIENT'
   fi
   touch "$dir/$1/windlass-ready"
 }
 
+# create_users NAME PRIVILEGE: the privilege is the one that a replica tells of its replication for.
 create_users() {
   client "$1" <<'TEXT'
 CREATE USER replica@'%' IDENTIFIED BY 'replica';
@@ -124,6 +125,7 @@ CREATE USER windlass_reader@'%' IDENTIFIED BY 'reader';
 GRANT SELECT ON `windlass\_%`.* TO windlass_reader@'%';
 CREATE DATABASE windlass_test;
 TEXT
+  client "$1" -e "GRANT $2 ON *.* TO windlass_reader@'%'"
 }
 
 # await_replica PRIMARY: until its replica has applied what the primary has committed so far.

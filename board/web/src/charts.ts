@@ -40,12 +40,15 @@ class Chart {
 export class ChinaMap extends Chart {
   private rows = new Map<string, Sales>();
 
-  constructor(box: HTMLElement, hover: (row: Sales | null, outline: string) => void) {
+  constructor(box: HTMLElement, pointed: (province: string) => void, chosen: (province: string) => void) {
     super(box);
-    this.chart.on("mouseover", (event) => hover(this.rows.get(event.name) ?? null, event.name));
+    // An outline without sales is known by its own name only.
+    const province = (name: string) => this.rows.get(name)?.province ?? name;
+    this.chart.on("mouseover", (event) => pointed(province(event.name)));
+    this.chart.on("click", (event) => chosen(province(event.name)));
   }
 
-  draw(sales: Sales[], language: string): void {
+  draw(sales: Sales[], chosen: string | null, language: string): void {
     this.rows = new Map();
     for (const row of sales) {
       const name = outline(row.province);
@@ -55,6 +58,8 @@ export class ChinaMap extends Chart {
     const data = [...this.rows].map(([name, row]) => ({ name, value: Number(hundredths(row.gmv)) / 100 }));
     // Sales are skewed: on a root scale the small provinces can still be told apart.
     const scaled = data.map(({ name, value }) => ({ name, value: Math.sqrt(Math.max(0, value)) }));
+    const marked = chosen === null ? undefined : (outline(chosen) ?? chosen);
+    const mark = { borderColor: colour("--revised"), borderWidth: 2.5 };
     const most = Math.max(1, ...scaled.map((item) => item.value));
     const leader = [...this.rows.values()].reduce<Sales | null>((a, b) => (a && Number(a.gmv) >= Number(b.gmv) ? a : b), null);
     const ends = leader ? [compact(leader.gmv, units(language), 8), "0"] : [];
@@ -84,7 +89,7 @@ export class ChinaMap extends Chart {
           selectedMode: false,
           layoutCenter: ["50%", "50%"],
           layoutSize: this.box.clientWidth > this.box.clientHeight * 1.25 ? "118%" : "98%",
-          data: scaled,
+          data: scaled.map((item) => (item.name === marked ? { ...item, itemStyle: mark } : item)),
           itemStyle: { areaColor: colour("--map-none"), borderColor: colour("--map-line"), borderWidth: 0.8 },
           emphasis: { label: { show: false }, itemStyle: { areaColor: colour("--accent") } },
         },

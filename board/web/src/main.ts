@@ -1,14 +1,15 @@
 import type { ChinaMap, Seconds } from "./charts";
-import { csv, save } from "./csv";
+import { csv, operationsRows, save, screenRows } from "./csv";
 import { Live, connect } from "./live";
 import { grouped } from "./money";
 import { named, outline } from "./names";
 import { Odometer } from "./odometer";
-import { OperationsView, trouble } from "./operations";
+import { OperationsView, lag } from "./operations";
 import { Ranking } from "./ranking";
 import { type Past, fetchPast, shownAt } from "./replay";
-import type { Sales, Scope, Shown } from "./types";
-import { type View, read, write } from "./view";
+import { trouble } from "./troubles";
+import type { Scope, Shown } from "./types";
+import { LAST, type View, read, write } from "./view";
 import { type Word, locale, say } from "./words";
 
 const get = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
@@ -16,8 +17,8 @@ const all = (selector: string) => document.querySelectorAll<HTMLElement>(selecto
 
 let view: View = read(location.search);
 let past: Past | null = null;
-let position = 0;
-let picked: string | null = null;
+/** The province that is pointed at, for as long as no other one is. */
+let pointed: string | null = view.province;
 let lostSince: number | null = null;
 let connected = false;
 let correctionUntil = 0;
@@ -26,24 +27,32 @@ const live = new Live();
 const odometer = new Odometer(get("odometer"));
 let map: ChinaMap | null = null;
 let seconds: Seconds | null = null;
-const ranking = new Ranking(get("ranking"), pick);
+const ranking = new Ranking(get("ranking"), point, choose);
 const operations = new OperationsView(get("operations"));
 
 const t = (word: Word) => say(word, view.language);
-const shown = (): Shown => (past ? shownAt(past, position) : live.shown());
+const shown = (): Shown => (past ? shownAt(past, view.second) : live.shown());
 const time = (ms: number) => new Date(ms).toLocaleTimeString(locale(view.language));
 
-function pick(province: string): void {
-  picked = province;
+const address = () => history.replaceState(null, "", write(view));
+
+function point(province: string): void {
+  pointed = province;
   hover(shown());
+}
+
+function choose(province: string | null): void {
+  pointed = view.province = province;
+  address();
+  draw();
 }
 
 /** The province that is pointed at or chosen, as text. */
 function hover(now: Shown): void {
   const rows = now.scopes[view.scope];
-  const row = rows.find((r) => r.province === picked || (picked !== null && outline(r.province) === picked));
+  const row = rows.find((r) => r.province === pointed || (pointed !== null && outline(r.province) === pointed));
   const off = rows.filter((r) => !outline(r.province)).length;
-  let text = picked === null ? t("pick") : `${named(picked, view.language)}: ${t("noData")}`;
+  let text = pointed === null ? t("pick") : `${named(pointed, view.language)}: ${t("noData")}`;
   if (row) {
     const facts: [Word, string][] = [["gmv", row.gmv], ["orders", String(row.orders)], ["mean", row.mean], ["min", row.min_amount], ["max", row.max_amount]];
     text = `${named(row.province, view.language)} · ${facts.map(([word, value]) => `${t(word)} ${grouped(value)}`).join(" · ")}`;
@@ -79,10 +88,10 @@ function drawScreen(): void {
     ["max", t("max"), fact(now.total.max_amount)],
   ]);
   const rows = now.scopes[view.scope];
-  map?.draw(rows, view.language);
+  map?.draw(rows, view.province, view.language);
   const leader = [...rows].sort((a, b) => Number(b.gmv) - Number(a.gmv))[0];
   get("map").ariaLabel = leader ? `${t("map")}: ${named(leader.province, view.language)} ${grouped(leader.gmv)}` : t("noData");
-  ranking.draw(rows, view.language);
+  ranking.draw(rows, view.province, view.language);
   get("ranking-empty").hidden = rows.length > 0;
   get("ranking").hidden = rows.length === 0;
   get("seconds-empty").hidden = now.windows.length > 0;
@@ -98,11 +107,12 @@ function drawFresh(): void {
   if (!status) return;
   const newest = status.newest_window;
   const fit = status.replicas.filter((replica) => replica.skipped === null);
-  const lag = fit.map((replica) => replica.age_ms ?? 0).reduce((a, b) => Math.min(a, b), Infinity);
+  const [freshest] = [...fit].sort((a, b) => (a.behind_s ?? Infinity) - (b.behind_s ?? Infinity) || (a.age_ms ?? Infinity) - (b.age_ms ?? Infinity));
+  get("fresh-title").textContent = t(past ? "freshNow" : "fresh");
   terms(get("fresh"), [
     ["newest", t("newest"), newest === null ? "–" : time(newest)],
     ["age", t("age"), newest === null ? "–" : `${Math.max(0, (status.at - newest - 1000) / 1000).toFixed(1)} s`],
-    ["lag", t("lag"), Number.isFinite(lag) ? `${(lag / 1000).toFixed(1)} s` : "–"],
+    ["lag", t("lag"), freshest ? lag(freshest) : "–"],
     ["open", t("open"), grouped(String(status.windows_open))],
     ["late", t("late"), grouped(String(status.late))],
     ["quarantined", t("quarantined"), grouped(String(status.quarantined))],
@@ -116,7 +126,7 @@ function drawStatus(): void {
   connection.textContent = lost
     ? `${t("lost")} ${t("since")} ${time(lostSince as number)}`
     : past
-      ? `${t("replaying")} ${time(past.at + position * 1000)}`
+      ? `${t("replaying")} ${time(past.at + view.second * 1000)}${view.view === "operations" ? ` · ${t("operationsNow")}` : ""}`
       : t(connected ? "connected" : "connecting");
   const troubles = live.status?.troubles ?? [];
   get("troubles").hidden = troubles.length === 0;
@@ -139,7 +149,7 @@ function draw(): void {
 
 /** Words, theme and controls follow the view; the address bar holds it. */
 function apply(): void {
-  history.replaceState(null, "", write(view));
+  address();
   document.documentElement.lang = view.language === "zh" ? "zh-CN" : "en";
   document.documentElement.dataset.theme = view.theme;
   document.documentElement.dataset.shown = view.view;
@@ -151,6 +161,8 @@ function apply(): void {
   get("operations").hidden = view.view !== "operations";
   const replaying = view.at !== null;
   get("position-label").hidden = !replaying;
+  get("play").hidden = !replaying;
+  showPosition();
   get("to-live").hidden = !replaying;
   if (view.at !== null) {
     const local = new Date(view.at - new Date(view.at).getTimezoneOffset() * 60_000);
@@ -159,11 +171,17 @@ function apply(): void {
   draw();
 }
 
+/** Where the replay is, on its controls and in the address. */
+function showPosition(): void {
+  get<HTMLInputElement>("position").value = String(view.second);
+  get("play").textContent = t(view.paused || view.second === LAST ? "play" : "pause");
+  address();
+}
+
 let journeys = 0;
 
 async function travel(): Promise<void> {
   past = null;
-  position = 0;
   // An answer that comes when another minute, or the present, was chosen is nobody's any more.
   const journey = ++journeys;
   if (view.at !== null) {
@@ -191,25 +209,33 @@ get("travel").addEventListener("submit", (event) => {
   event.preventDefault();
   const at = Date.parse(get<HTMLInputElement>("at").value);
   if (Number.isNaN(at)) return;
-  view.at = Math.floor(at / 60_000) * 60_000;
+  Object.assign(view, { at: Math.floor(at / 60_000) * 60_000, second: 0, paused: false });
   void travel();
 });
 get("to-live").addEventListener("click", () => ((view.at = null), void travel()));
 get<HTMLInputElement>("position").addEventListener("input", (event) => {
-  position = Number((event.target as HTMLInputElement).value);
+  view.second = Number((event.target as HTMLInputElement).value);
+  showPosition();
   draw();
 });
-get("csv").addEventListener("click", () => {
-  const rows: Record<string, string | number | null>[] =
-    view.view === "operations" ? live.operations.map((o) => ({ ...o })) : shown().scopes[view.scope].map((row: Sales) => ({ province: row.province, orders: row.orders, gmv: row.gmv, mean: row.mean, min_amount: row.min_amount, max_amount: row.max_amount }));
-  save(`windlass-${view.view}-${view.scope}.csv`, csv(rows));
+get("play").addEventListener("click", () => {
+  // From the end it begins again.
+  if (view.second === LAST) Object.assign(view, { second: 0, paused: false });
+  else view.paused = !view.paused;
+  showPosition();
+  draw();
 });
-addEventListener("popstate", () => ((view = read(location.search)), void travel()));
+addEventListener("keydown", (event) => event.key === "Escape" && view.province !== null && choose(null));
+get("csv").addEventListener("click", () => {
+  if (view.view === "operations") save("windlass-operations.csv", csv(operationsRows(live.operations, live.status, live.policy)));
+  else save(`windlass-screen-${view.scope}.csv`, csv(screenRows(shown(), view.scope, live.status)));
+});
+addEventListener("popstate", () => ((view = read(location.search)), (pointed = view.province), void travel()));
 // One step of the replay a second; the live page's own clock otherwise.
 setInterval(() => {
-  if (past && position < 59) {
-    position += 1;
-    get<HTMLInputElement>("position").value = String(position);
+  if (past && !view.paused && view.second < LAST) {
+    view.second += 1;
+    showPosition();
     draw();
   } else drawStatus();
 }, 1000);
@@ -217,7 +243,7 @@ setInterval(() => {
 void travel();
 // The figures are there before the charts, which are most of the page's code.
 void import("./charts").then((charts) => {
-  map = new charts.ChinaMap(get("map"), (row, name) => pick(row?.province ?? name));
+  map = new charts.ChinaMap(get("map"), point, choose);
   seconds = new charts.Seconds(get("seconds"));
   operations.chart((box) => new charts.Lines(box));
   draw();
@@ -225,7 +251,8 @@ void import("./charts").then((charts) => {
 connect(live, (event) => {
   if (event === "lost") lostSince ??= Date.now();
   else (connected = true), (lostSince = null);
-  if (past) drawStatus();
-  else if (event === "status") (drawStatus(), view.view === "screen" ? drawFresh() : draw());
-  else draw();
+  // What is beside a replay is of now, as it says.
+  if (past === null && event !== "status") draw();
+  else if (view.view === "operations") draw();
+  else (drawStatus(), drawFresh());
 });

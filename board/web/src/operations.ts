@@ -1,8 +1,9 @@
 import type { Line, Lines } from "./charts";
 import { ColdStarts, recent } from "./cold";
 import { ScalerPanel } from "./scaler";
-import type { Operations, Policy, Status } from "./types";
-import { type Word, locale, say } from "./words";
+import { complaint, trouble } from "./troubles";
+import type { Operations, Policy, Replica, Status } from "./types";
+import { type Word, say } from "./words";
 
 type Figure = Exclude<keyof Operations, "at">;
 type Value = (now: Operations, before: Operations | undefined) => number | null;
@@ -56,6 +57,7 @@ export class OperationsView {
     const placement = status?.placement ?? null;
     const jobs = (placement?.jobs.length ?? 0) > 0;
     this.part("#no-dispatcher").hidden = some;
+    this.part("#no-dispatcher").textContent = say(status?.has_dispatcher ? "dispatcherSilent" : "noDispatcher", language);
     this.root.classList.toggle("alone", !some);
     this.root.classList.toggle("no-scaler", !status?.scaler?.running);
     this.root.classList.toggle("no-jobs", !jobs);
@@ -114,15 +116,20 @@ export class OperationsView {
       for (const text of cells) tr.append(Object.assign(document.createElement(tag), { textContent: text }));
       return tr;
     };
+    const why = (replica: Replica) => {
+      const known = status.troubles.find((it) => it.kind === "replica" && it.subject === replica.server);
+      return (known && complaint(known, language)) ?? replica.skipped;
+    };
     const head = (["server", "state", "commits", "lag"] as Word[]).map((word) => say(word, language));
     const rows = status.replicas.map((replica) =>
       row("td", [
         replica.server,
-        replica.skipped === null ? say("fine", language) : `${say("skipped", language)}: ${replica.skipped}`,
+        replica.skipped === null ? say("fine", language) : `${say("skipped", language)}: ${why(replica)}`,
         String(replica.commits),
-        replica.age_ms === null ? "–" : `${(replica.age_ms / 1000).toFixed(1)} s`,
+        lag(replica),
       ]),
     );
+    this.part("#lag-note").hidden = !status.replicas.some((replica) => lag(replica).startsWith("≤"));
     this.part("#replicas").replaceChildren(row("th", head), ...rows);
   }
 }
@@ -131,8 +138,8 @@ function line(text: string): HTMLElement {
   return Object.assign(document.createElement("li"), { textContent: text });
 }
 
-/** What is wrong, and since when. */
-export function trouble(it: Status["troubles"][number], language: string): HTMLElement {
-  const since = new Date(it.since).toLocaleTimeString(locale(language));
-  return line(`${it.text} (${say("since", language)} ${since})`);
+/** How far a replica is behind: as it says itself, else at most as far as what it holds is old. */
+export function lag({ behind_s, age_ms }: Replica): string {
+  if (behind_s !== null) return `${behind_s} s`;
+  return age_ms === null ? "–" : `≤ ${(age_ms / 1000).toFixed(1)} s`;
 }

@@ -99,6 +99,22 @@ export interface Policy {
   trusted_visits: number;
   problem: string | null;
 }
+export interface Replica {
+  server: string;
+  skipped: string | null;
+  commits: number;
+  age_ms: number | null;
+  behind_s: number | null;
+}
+export interface Trouble {
+  kind: string;
+  cause: string;
+  subject: string;
+  figures: number[];
+  detail: string;
+  text: string;
+  since: number;
+}
 export interface Status {
   at: number;
   newest_window: number | null;
@@ -106,12 +122,12 @@ export interface Status {
   late: number;
   quarantined: number;
   windows_open: number;
-  replicas: { server: string; skipped: string | null; commits: number; age_ms: number | null }[];
+  replicas: Replica[];
   has_dispatcher: boolean;
   operations: Operations | null;
   placement: Placement | null;
   scaler: Scaler | null;
-  troubles: { kind: string; text: string; since: number }[];
+  troubles: Trouble[];
 }
 export interface StepRow extends Sales {
   start: string;

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
-import { PROGRAM, SHOTS, board, cents, commits, end, freePort, launch, open, placingDispatcher, scaler, seed, shownTotal, sleep, store, sum, totals, until, windlass } from "./harness.mjs";
+import { PROGRAM, PROVINCES, SHOTS, board, cents, commits, download, end, freePort, launch, open, placingDispatcher, scaler, seed, shownTotal, sleep, store, sum, totals, until, windlass } from "./harness.mjs";
 import { LOAD, commitClock, dispatch, publish, servers } from "./servers.mjs";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -205,12 +205,9 @@ test("a hostile province is text, on the page and in the CSV", async (t) => {
   await hostile.click();
   assert.match(await page.locator("#hover").textContent(), /^<img src=x onerror=alert\(1\)> · Sales/);
   assert.equal(await page.locator("main img, main script").count(), 0);
-  const download = page.waitForEvent("download");
-  await page.locator("#csv").click();
-  const csv = readFileSync(await (await download).path(), "utf8");
-  const shown = await page.locator("#ranking li").evaluateAll((items) => items.map((li) => li.dataset.gmv));
-  for (const gmv of shown) assert.ok(csv.includes(gmv), csv);
-  assert.ok(csv.includes("\n'=1+1,"), "a formula is defused");
+  const rows = (await download(page)).filter((row) => row.part === "province (run)");
+  const shown = await page.locator("#ranking li").evaluateAll((items) => items.map((li) => [li.dataset.province.replace(/^=/, "'="), li.dataset.gmv]));
+  assert.deepEqual(rows.map((row) => [row.province, row.gmv]).sort(), shown.sort(), "with a formula defused");
   await context.close();
   assert.deepEqual(wrong, []);
 });
@@ -225,16 +222,115 @@ test("a link to a minute of the past replays it", async (t) => {
   await page.locator("#position").fill("59");
   const answer = await (await fetch(`${server.url}/api/v1/gmv?from=${at}&to=${at + 60_000}&step=second`)).json();
   await until("the whole minute", async () => cents(await shownTotal(page)) === sum(answer.rows));
-  const download = page.waitForEvent("download");
-  await page.locator("#csv").click();
-  const lines = readFileSync(await (await download).path(), "utf8").trim().split("\r\n").slice(1);
+  const rows = (await download(page)).filter((row) => row.part === "province (minute)");
   const minute = await (await fetch(`${server.url}/api/v1/gmv?from=${at}&to=${at + 60_000}&step=minute`)).json();
   const row = (it) => [it.province, it.orders, it.gmv, it.mean, it.min_amount, it.max_amount].join(",");
-  assert.deepEqual(lines.sort(), minute.rows.map(row).sort(), "added up as the database does");
+  assert.deepEqual(rows.map(row).sort(), minute.rows.map(row).sort(), "added up as the database does");
   assert.ok(page.url().includes("scope=minute") && page.url().includes("at="));
   await page.locator("#to-live").click();
   await until("live again", async () => cents(await shownTotal(page)) === sum(totals(path)));
   assert.ok(!page.url().includes("at="));
+  await context.close();
+  assert.deepEqual(wrong, []);
+});
+
+test("a link holds where a replay stands, and what is beside it is of now", async (t) => {
+  const path = store("all");
+  const server = await board(path);
+  t.after(() => server.stop());
+  const at = Math.floor((Date.now() - 70_000) / 60_000) * 60_000;
+  const link = { at: new Date(at).toISOString(), second: "37", paused: "1", province: "Neimenggu", scope: "minute" };
+  const { page, context, wrong } = await open(browser, server.url, { query: link });
+  const position = (page) => page.locator("#position").inputValue();
+  await until("the replay", async () => (await page.locator("#connection").getAttribute("data-state")) === "replay");
+  const answer = await (await fetch(`${server.url}/api/v1/gmv?from=${at}&to=${at + 38_000}&step=second`)).json();
+  const then = async (page) => [await position(page), cents(await shownTotal(page)), await page.locator("#hover").textContent()];
+  const told = await then(page);
+  assert.deepEqual(told.slice(0, 2), ["37", sum(answer.rows)]);
+  assert.match(told[2], /^Inner Mongolia · Sales \d/);
+  assert.equal(await page.locator("#ranking [aria-current=true]").count(), 1);
+  // What is beside it goes on, and says that it is of now.
+  assert.equal(await page.locator("#fresh-title").textContent(), "Freshness now, not in the replay");
+  const age = page.locator("[data-fact=age]");
+  const before = await age.textContent();
+  await until("a later age", async () => (await age.textContent()) !== before, 5_000);
+  assert.deepEqual(await then(page), told, "a replay that is paused stands still");
+  // It goes on where it stood, and the address with it.
+  await page.locator("#play").click();
+  await until("the next second", async () => Number(await position(page)) > 37);
+  await page.locator("#play").click();
+  await page.locator("#ranking li[data-province=Hainan] button").click();
+  const [url, here] = [new URL(page.url()), await then(page)];
+  assert.equal(url.searchParams.get("second"), here[0]);
+  const other = await open(browser, server.url, { query: Object.fromEntries(url.searchParams) });
+  await until("the same for somebody else", async () => (await other.page.locator("#connection").getAttribute("data-state")) === "replay");
+  assert.deepEqual(await then(other.page), here);
+  await other.page.keyboard.press("Escape");
+  assert.ok(!other.page.url().includes("province="), "nothing is chosen any more");
+  await other.page.locator("[data-view=operations]").click();
+  assert.match(await other.page.locator("#connection").textContent(), /^replay \d\d:\d\d:\d\d · operations are those of now$/);
+  await other.context.close();
+  await context.close();
+  assert.deepEqual([...wrong, ...other.wrong], []);
+});
+
+test("the focus stays with its province when the ranking is re-ordered", async (t) => {
+  const path = store("all");
+  const server = await board(path);
+  t.after(() => server.stop());
+  const { page, context, wrong } = await open(browser, server.url);
+  const places = () => page.locator("#ranking li").evaluateAll((items) => items.map((li) => [li.dataset.province, li.querySelector(".place").textContent]));
+  await until("the ranking", async () => (await places()).at(-1)?.[0] === "Zhejiang");
+  const focused = () => page.evaluate(() => document.activeElement.closest("li")?.dataset.province);
+  await page.locator("#ranking li[data-province=Zhejiang] button").focus();
+  await page.evaluate(() => {
+    window.blurred = 0;
+    document.activeElement.addEventListener("blur", () => window.blurred++);
+  });
+  seed(path, "boost");
+  await until("the first place", async () => (await places())[0][0] === "Zhejiang");
+  assert.deepEqual((await places()).map(([, place]) => Number(place)), PROVINCES.map((_, i) => i + 1));
+  const sales = await page.locator("#ranking li").evaluateAll((items) => items.map((li) => li.dataset.gmv));
+  assert.deepEqual(sales, [...sales].sort((a, b) => Number(cents(b) - cents(a))));
+  assert.equal(await focused(), "Zhejiang");
+  assert.equal(await page.evaluate(() => window.blurred), 0, "a reader is not told of it anew");
+  // On from its new place.
+  await page.keyboard.press("Tab");
+  assert.equal(await focused(), (await places())[1][0]);
+  await context.close();
+  assert.deepEqual(wrong, []);
+});
+
+test("the CSV of each view holds all that it shows", async (t) => {
+  const path = store("all");
+  const dispatcher = await placingDispatcher(t, { paused: "forbidden" });
+  scaler(path);
+  const server = await board(path, { args: ["--dispatcher", dispatcher] });
+  t.after(() => server.stop());
+  const { page, context, wrong } = await open(browser, server.url, { query: { scope: "second" } });
+  await page.locator("#ranking li").first().waitFor();
+  const screen = await download(page);
+  const of = (rows, part) => rows.filter((row) => row.part === part);
+  assert.equal(of(screen, "total")[0].gmv, await shownTotal(page));
+  assert.equal(of(screen, "province (second)").length, PROVINCES.length);
+  const drawn = (await page.locator("#seconds").getAttribute("aria-label")).split(": ").at(-1);
+  assert.equal(of(screen, "second").length, Number(drawn));
+  assert.ok(of(screen, "second").some((row) => Number(row.revision) > 0), "with what was revised");
+  assert.equal(of(screen, "freshness")[0].windows_open, await page.locator("[data-fact=open]").textContent());
+
+  await page.locator("[data-view=operations]").click();
+  await page.locator(".cell.here").waitFor({ timeout: 20_000 });
+  await page.locator("#jobs li").first().waitFor();
+  const rows = await download(page);
+  const count = (selector) => page.locator(selector).count();
+  assert.ok(of(rows, "moment").length > 0 && of(rows, "moment").every((row) => Number(row.size) >= 4));
+  assert.equal(of(rows, "invocation").length, 20);
+  assert.ok(of(rows, "job").length >= (await count("#jobs li")) && of(rows, "job").every((row) => Number(row.started_ms) >= 610));
+  assert.equal(of(rows, "choice").length, await count("[data-part=values] li"));
+  assert.equal(new Set(of(rows, "q-table").map((row) => row.state)).size, await count(".cell"));
+  assert.equal(of(rows, "scaler")[0].action, await page.locator("[data-fact=action]").textContent());
+  assert.equal(of(rows, "replica")[0].server, `sqlite:${path}`);
+  assert.deepEqual(of(rows, "trouble").map((row) => row.why), ["no Job is created: forbidden"]);
   await context.close();
   assert.deepEqual(wrong, []);
 });
@@ -270,6 +366,12 @@ test("a dispatcher that is gone is said, with since when", async (t) => {
   t.after(() => server.stop());
   const { page, context } = await open(browser, server.url);
   await page.locator("#troubles", { hasText: `dispatcher http://127.0.0.1:${port}: nothing listens there (since` }).waitFor();
+  await page.locator("[data-view=operations]").click();
+  assert.match(await page.locator("#no-dispatcher").textContent(), /^The dispatcher has not answered yet/);
+  await page.locator("#lang").click();
+  const said = page.locator("#wrong li", { hasText: `调度器 http://127.0.0.1:${port}：该地址无人监听 (自 ` });
+  await said.waitFor();
+  assert.match(await page.locator("#no-dispatcher").textContent(), /^调度器尚未应答/);
   await context.close();
 });
 
@@ -304,6 +406,38 @@ test("a replica that lags is skipped and said, with since when, and comes back",
   await until("it is read again", async () => (await rows.count()) === 2 && (await said.count()) === 0, 20_000);
   await context.close();
   assert.deepEqual(wrong, []);
+});
+
+test("a replica by itself says how far behind it is, or else what that is at most", async (t) => {
+  const site = servers(t);
+  if (!site) return;
+  const common = await dispatch(site);
+  publish(site, 500, 60);
+  const watcher = site.replica.replace("windlass:windlass@", "windlass_reader:reader@");
+  const lag = async (replica) => {
+    const server = await board(null, { replica, args: common });
+    t.after(() => server.stop());
+    const { page, context } = await open(browser, server.url);
+    await until("a total", async () => (await shownTotal(page)) !== null, 30_000);
+    return { page, context, shown: page.locator("[data-fact=lag]") };
+  };
+  const blind = await lag(site.replica);
+  await until("at most", async () => /^≤ \d+\.\d s$/.test(await blind.shown.textContent()));
+  await blind.page.locator("[data-view=operations]").click();
+  assert.match(await blind.page.locator("#lag-note").textContent(), /^≤: the age of the newest stamp/);
+  await blind.context.close();
+
+  const told = await lag(watcher);
+  await until("its own word", async () => /^\d+ s$/.test(await told.shown.textContent()));
+  await told.page.locator("[data-view=operations]").click();
+  assert.equal(await told.page.locator("#lag-note").isVisible(), false);
+  t.after(() => site.onReplica("START SLAVE"));
+  site.onReplica("STOP SLAVE SQL_THREAD");
+  const stopped = told.page.locator("#troubles li", { hasText: /its replication does not run \(since/ });
+  await stopped.waitFor();
+  site.onReplica("START SLAVE");
+  await until("it runs again", async () => (await stopped.count()) === 0);
+  await told.context.close();
 });
 
 test("the operations show where windows ran, and the scaler as its own commands tell of it", async (t) => {
@@ -387,25 +521,32 @@ for (const [name, what] of [["empty", null], ["one", "one"], ["all", "all"], ["h
     t.after(() => server.stop());
     const problems = [];
     for (const [sized, size] of Object.entries(SIZES)) {
-      // One case is enough for the size in between.
-      if (sized === "laptop" && !dispatcher) continue;
       const { page, context, wrong } = await open(browser, server.url, { size });
       if (what) await page.locator("#ranking li").first().waitFor();
       if (dispatcher) await until("operations", async () => (await (await fetch(`${server.url}/api/v1/status`)).json()).operations !== null);
       await sleep(1200);
+      const shoot = async (view, theme) => {
+        await sleep(700);
+        await page.screenshot({ path: join(SHOTS, `${name}-${view}-${theme}-${sized}.png`), fullPage: true });
+        for (const misfit of await page.evaluate(misfits)) problems.push(`${view} ${theme} ${sized}: ${misfit}`);
+        await page.evaluate(`${AXE};0`).catch(() => null);
+        const result = await page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "best-practice"] }));
+        for (const v of result.violations) if (["serious", "critical"].includes(v.impact)) problems.push(`${view} ${theme} ${sized}: axe ${v.id}: ${v.nodes.map((n) => n.target).slice(0, 3)}`);
+      };
       for (const view of ["screen", "operations"]) {
         await page.locator(`[data-view=${view}]`).click();
         for (const theme of ["dark", "light"]) {
           if ((await page.evaluate(() => document.documentElement.dataset.theme)) !== theme) await page.locator("#theme").click();
           if (sized === "wall" && theme === "light") await page.locator("#lang").click();
-          await sleep(700);
-          await page.screenshot({ path: join(SHOTS, `${name}-${view}-${theme}-${sized}.png`), fullPage: true });
-          for (const misfit of await page.evaluate(misfits)) problems.push(`${view} ${theme} ${sized}: ${misfit}`);
-          await page.evaluate(`${AXE};0`).catch(() => null);
-          const result = await page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "best-practice"] }));
-          for (const v of result.violations) if (["serious", "critical"].includes(v.impact)) problems.push(`${view} ${theme} ${sized}: axe ${v.id}: ${v.nodes.map((n) => n.target).slice(0, 3)}`);
+          await shoot(view, theme);
           if (sized === "wall" && theme === "light") await page.locator("#lang").click();
         }
+      }
+      if (name === "all") {
+        const at = new Date(Math.floor((Date.now() - 70_000) / 60_000) * 60_000).toISOString();
+        await page.goto(`${server.url}/?${new URLSearchParams({ lang: "en", theme: "dark", at, second: "37", paused: "1", province: "Zhejiang", scope: "minute" })}`);
+        await until("the replay", async () => (await page.locator("#connection").getAttribute("data-state")) === "replay");
+        await shoot("replay", "dark");
       }
       await context.close();
       problems.push(...wrong);

@@ -1,7 +1,7 @@
 // What every test of the board needs: the program, stores, a browser that talks to nobody else.
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync } from "node:fs";
 import { createServer as createHttp } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -131,10 +131,10 @@ export async function open(browser, url, { size = [1920, 1080], query = {}, quie
   const context = await browser.newContext({ viewport: { width: size[0], height: size[1] }, locale: "en-GB", timezoneId: "UTC" });
   const page = await context.newPage();
   await page.addInitScript(() => {
+    const marks = { firstView: "#total[data-commits]", chartsView: "#map canvas" };
     new MutationObserver((_, observer) => {
-      if (!document.getElementById("total")?.dataset.commits) return;
-      observer.disconnect();
-      window.firstView = performance.now();
+      for (const [mark, selector] of Object.entries(marks)) if (document.querySelector(selector)) window[mark] ??= performance.now();
+      if (window.firstView && window.chartsView) observer.disconnect();
     }).observe(document, { subtree: true, childList: true, attributes: true });
   });
   const wrong = [];
@@ -149,6 +149,15 @@ export async function open(browser, url, { size = [1920, 1080], query = {}, quie
   });
   await page.goto(`${url}/?${new URLSearchParams({ lang: "en", theme: "dark", ...query })}`);
   return { page, context, wrong };
+}
+
+/** What the page's CSV holds, a row an object. */
+export async function download(page) {
+  const coming = page.waitForEvent("download");
+  await page.locator("#csv").click();
+  const text = readFileSync(await (await coming).path(), "utf8");
+  const [names, ...rows] = text.trim().split("\r\n").map((line) => [...line.matchAll(/("(?:[^"]|"")*"|[^,]*)(?:,|$)/g)].map(([, cell]) => cell.replace(/^"(.*)"$/s, "$1").replaceAll('""', '"')));
+  return rows.map((row) => Object.fromEntries(names.slice(0, -1).map((name, at) => [name, row[at]])));
 }
 
 export const shownTotal = (page) => page.locator("#odometer").getAttribute("data-value");

@@ -4,10 +4,11 @@ seed.py FILE CASE        none | one | all | huge | hostile
 seed.py FILE commits N   N commits of a new window each, a line of `unix-ms total` after each
 seed.py FILE bulk N      N rows of 34 provinces, by second
 seed.py FILE revise      a late order in the last window: +0.01
+seed.py FILE boost       an order of ten billion from Zhejiang in the last window
 seed.py FILE scaler      a scaler that is alive, in a store that has its tables: its state, a choice
 seed.py FILE silent      the same scaler, not heard of for an hour
 """
-import sqlite3, sys, time
+import calendar, sqlite3, sys, time
 
 PROVINCES = """Anhui Aomen Beijing Chongqing Fujian Gansu Guangdong Guangxi Guizhou Hainan Hebei
 Heilongjiang Henan Hubei Hunan Jiangsu Jiangxi Jilin Liaoning Neimenggu Ningxia Qinghai Shaanxi
@@ -65,7 +66,6 @@ db.execute("COMMIT")
 
 if case == "commits":
     first = db.execute("SELECT COALESCE(MAX(window_start), ?) FROM results", (text(start),)).fetchone()[0]
-    import calendar
     at = calendar.timegm(time.strptime(first[:19], "%Y-%m-%d %H:%M:%S")) * 1000
     for n in range(int(sys.argv[3])):
         at += 1000
@@ -84,6 +84,12 @@ elif case == "revise":
     db.execute("UPDATE results SET gmv_lo=gmv_lo+1, revision=revision+1 WHERE window_start=? AND item_key='Zhejiang'", (last,))
     db.execute("UPDATE totals SET gmv_lo=gmv_lo+1 WHERE item_key='Zhejiang'")
     db.execute("UPDATE shards SET commit_no=commit_no+1")
+    db.execute("COMMIT")
+elif case == "boost":
+    db.execute("BEGIN IMMEDIATE")
+    last = db.execute("SELECT MAX(window_start) FROM results").fetchone()[0]
+    order(calendar.timegm(time.strptime(last[:19], "%Y-%m-%d %H:%M:%S")) * 1000, "Zhejiang", 1, 10**12)
+    progress(now)
     db.execute("COMMIT")
 elif case == "scaler":
     run = text(now - 600_000)

@@ -6,6 +6,7 @@
 //! nothing here asks a primary unless its URL was given as a replica's.
 
 mod lane;
+mod replication;
 mod scaler;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -22,7 +23,8 @@ use super::{Store, StoreError, tables};
 
 use lane::Lane;
 
-pub use lane::ReplicaState;
+pub use lane::{ReplicaState, Skipped};
+pub use replication::Replication;
 pub use scaler::{ChoiceSeen, ScalerSeen, TableSeen};
 
 /// How long one statement for the page may take.
@@ -91,16 +93,22 @@ pub struct BoardReader {
     next: AtomicUsize,
     stream: Stream,
     max_lag_ms: i64,
+    read_limit: Duration,
     statements: AtomicU64,
 }
 
 impl BoardReader {
     /// A reader that connects when it is asked. A replica that is more than `max_lag` behind the
-    /// one that is furthest is skipped.
+    /// one that is furthest is skipped. A read of the past may take `read_limit`.
     ///
     /// # Errors
     /// If a URL is not one of a store, or there is none.
-    pub fn new(urls: &[String], stream: &Stream, max_lag: Duration) -> Result<Self, StoreError> {
+    pub fn new(
+        urls: &[String],
+        stream: &Stream,
+        max_lag: Duration,
+        read_limit: Duration,
+    ) -> Result<Self, StoreError> {
         if urls.is_empty() {
             return Err(StoreError::Url(
                 "expected at least one replica to read from, got none".into(),
@@ -112,6 +120,7 @@ impl BoardReader {
             next: 0.into(),
             stream: stream.clone(),
             max_lag_ms: i64::try_from(max_lag.as_millis()).unwrap_or(i64::MAX),
+            read_limit,
             statements: 0.into(),
         })
     }
@@ -150,7 +159,7 @@ impl BoardReader {
             .copied();
         for (lane, answer) in asked.into_iter().zip(answers) {
             let skipped = match (&answer, &furthest) {
-                (Err(error), _) => Some(error.to_string()),
+                (Err(error), _) => Some(Skipped::Failed(error.to_string())),
                 (Ok(own), Some(best)) => lag(own, best, self.max_lag_ms),
                 (Ok(_), None) => None,
             };
@@ -186,7 +195,9 @@ impl BoardReader {
     /// that answered.
     ///
     /// # Errors
-    /// The last replica's, if none answers; [`StoreError::Url`] for a time that no database holds.
+    /// The last replica's, if none answers; [`StoreError::Url`] for a time that no database holds;
+    /// [`StoreError::Overlong`] if it takes too long, which is no fault of the replica: it is not
+    /// skipped for it, and no other one is made to read as much.
     pub async fn steps(
         &self,
         query: &GmvQuery,
@@ -206,12 +217,13 @@ impl BoardReader {
             let ask = async {
                 let mut conn = lane.open().await?;
                 let sql = self.steps_sql(conn.dialect(), query, step, &bounds, limit);
-                let rows = self.rows(&mut conn, &sql).await?;
+                let rows = self.past(&mut conn, &sql).await?;
                 lane.keep(conn).await;
                 rows.iter().map(gmv_row).collect::<Result<Vec<_>, _>>()
             };
             match ask.await {
                 Ok(rows) => return Ok((rows, lane.store.name().to_owned())),
+                Err(error @ StoreError::Overlong(_)) => return Err(error),
                 Err(error) => last = lane.failed(error),
             }
         }
@@ -375,8 +387,26 @@ impl BoardReader {
         )
     }
 
-    async fn rows(&self, conn: &mut Conn, sql: &str) -> Result<Vec<Row>, StoreError> {
+    /// Rows of a read whose size whoever asks has chosen.
+    async fn past(&self, conn: &mut Conn, select: &str) -> Result<Vec<Row>, StoreError> {
+        self.count_statement();
+        let rows = conn.select_within(self.read_limit, select).await;
+        rows.map_err(|error| match error.is_overlong() {
+            true => StoreError::Overlong(format!(
+                "expected a read that the database does in {:?}, got a longer one: ask for a shorter \
+                 time, or for a longer step of it",
+                self.read_limit
+            )),
+            false => error.into(),
+        })
+    }
+
+    fn count_statement(&self) {
         self.statements.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn rows(&self, conn: &mut Conn, sql: &str) -> Result<Vec<Row>, StoreError> {
+        self.count_statement();
         Ok(conn.rows_within(PAGE_TIMEOUT, sql).await?)
     }
 
@@ -391,13 +421,11 @@ impl BoardReader {
 }
 
 /// Why a replica is skipped for lagging; both have been asked at the same moment.
-fn lag(own: &Progress, best: &Progress, max_lag_ms: i64) -> Option<String> {
+fn lag(own: &Progress, best: &Progress, max_lag_ms: i64) -> Option<Skipped> {
     let behind = best.seen_at? - own.seen_at.unwrap_or(0);
-    (own.commits < best.commits && behind > max_lag_ms).then(|| {
-        format!(
-            "lags {} commits and {behind} ms behind the newest replica: is its replication running?",
-            best.commits - own.commits
-        )
+    (own.commits < best.commits && behind > max_lag_ms).then(|| Skipped::Lags {
+        commits: best.commits - own.commits,
+        ms: behind.max(0).cast_unsigned(),
     })
 }
 
@@ -422,7 +450,7 @@ mod tests {
         let best = at(10, 100_000);
         assert_eq!(lag(&at(10, 50_000), &best, 2_000), None);
         assert_eq!(lag(&at(9, 99_000), &best, 2_000), None);
-        let why = lag(&at(7, 90_000), &best, 2_000).unwrap();
+        let why = lag(&at(7, 90_000), &best, 2_000).unwrap().to_string();
         assert!(why.starts_with("lags 3 commits and 10000 ms"), "{why}");
     }
 }

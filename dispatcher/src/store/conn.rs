@@ -23,6 +23,10 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a statement may wait for a lock.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much longer than it allows a database to take it is waited for.
+const GRACE: Duration = Duration::from_secs(2);
+/// Instructions of SQLite's machine between two looks at the clock: some tens of microseconds.
+const OPS: i32 = 10_000;
 /// How long a read of many rows may take.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -90,6 +94,24 @@ impl DbError {
     pub fn is_duplicate(&self) -> bool {
         matches!(self, Self::Sql(sqlx::Error::Database(error))
             if error.kind() == ErrorKind::UniqueViolation)
+    }
+
+    /// Whether the database was not done in the time that the statement had.
+    pub fn is_overlong(&self) -> bool {
+        match self {
+            Self::Timeout(_) => true,
+            Self::Sql(sqlx::Error::Database(error)) => match self.number() {
+                Some(number) => matches!(number, 1969 | 3024),
+                // SQLITE_INTERRUPT
+                None => error.code().as_deref() == Some("9"),
+            },
+            _ => false,
+        }
+    }
+
+    /// Whether the user lacks a privilege.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self.number(), Some(1044 | 1142 | 1143 | 1227))
     }
 
     /// Whether the server refused a statement, and the connection is as good as before.
@@ -224,6 +246,68 @@ impl Conn {
     pub async fn rows_within(&mut self, limit: Duration, sql: &str) -> Result<Vec<Row>, DbError> {
         let mut inner = self.inner.take().ok_or(DbError::Closed)?;
         let result = tokio::time::timeout(limit, inner.rows(sql)).await;
+        self.settle(inner, limit, result)
+    }
+
+    /// Runs a SELECT that the database itself ends after `limit`, so that it does not go on reading
+    /// for nobody; [`DbError::is_overlong`] then.
+    pub async fn select_within(
+        &mut self,
+        limit: Duration,
+        select: &str,
+    ) -> Result<Vec<Row>, DbError> {
+        let sql = match self.dialect {
+            Dialect::MariaDb => format!(
+                "SET STATEMENT max_statement_time = {:.3} FOR {select}",
+                limit.as_secs_f64()
+            ),
+            Dialect::MySql => {
+                let hint = format!("SELECT /*+ MAX_EXECUTION_TIME({}) */", limit.as_millis());
+                select.replacen("SELECT", &hint, 1)
+            }
+            Dialect::Sqlite => select.to_owned(),
+        };
+        let until = tokio::time::Instant::now() + limit;
+        if let Some(Inner::Sqlite(conn)) = &mut self.inner {
+            let goes_on = move || tokio::time::Instant::now() < until;
+            conn.lock_handle().await?.set_progress_handler(OPS, goes_on);
+        }
+        let rows = self.rows_within(limit + GRACE, &sql).await;
+        if let Some(Inner::Sqlite(conn)) = &mut self.inner {
+            conn.lock_handle().await?.remove_progress_handler();
+        }
+        rows
+    }
+
+    /// Like [`Self::rows_within`], but of these columns only, by their names.
+    pub async fn named_within(
+        &mut self,
+        limit: Duration,
+        sql: &str,
+        columns: &[&str],
+    ) -> Result<Vec<Row>, DbError> {
+        let mut inner = self.inner.take().ok_or(DbError::Closed)?;
+        let asked = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        let reading = async {
+            let pick = |row: &dyn Fn(&str) -> Result<Option<Vec<u8>>, sqlx::Error>| {
+                Row::read(columns.len(), |i| row(columns[i]))
+            };
+            match &mut inner {
+                Inner::MySql(conn) => {
+                    let rows = asked.fetch_all(conn).await?;
+                    let rows = rows.iter();
+                    rows.map(|row| pick(&|name| row.try_get_unchecked(name)))
+                        .collect::<Result<Vec<_>, DbError>>()
+                }
+                Inner::Sqlite(conn) => {
+                    let rows = asked.fetch_all(conn).await?;
+                    let rows = rows.iter();
+                    rows.map(|row| pick(&|name| row.try_get_unchecked(name)))
+                        .collect::<Result<Vec<_>, DbError>>()
+                }
+            }
+        };
+        let result = tokio::time::timeout(limit, reading).await;
         self.settle(inner, limit, result)
     }
 

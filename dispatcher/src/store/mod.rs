@@ -37,7 +37,8 @@ use windlass_functions::trust;
 
 pub use audit::{Audit, SourceAudit, WindowTotal};
 pub use board::{
-    BoardReader, ChoiceSeen, Progress, ReplicaState, ScalerSeen, Snapshot, Step, TableSeen,
+    BoardReader, ChoiceSeen, Progress, ReplicaState, Replication, ScalerSeen, Skipped, Snapshot,
+    Step, TableSeen,
 };
 pub use commit::{CommitError, Committed};
 use conn::{Conn, DbError, LOCK_TIMEOUT, Target};
@@ -74,6 +75,9 @@ pub enum StoreError {
     /// Somebody else holds what is needed. Trying again later may help.
     #[error("{0}")]
     Busy(String),
+    /// The database was not done in time with so large a question. A smaller one may be answered.
+    #[error("{0}")]
+    Overlong(String),
     /// Anything else.
     #[error("{0:#}")]
     Failed(anyhow::Error),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use windlass_dispatcher::store::{BoardReader, GmvQuery, Reader, ScalerState, Step, TableRow};
+use windlass_dispatcher::store::{
+    BoardReader, GmvQuery, Reader, Replication, ScalerState, Step, StoreError, TableRow,
+};
 use windlass_functions::stream::Stream;
 
 use crate::backend::{Backend, T0, databases, plan, with_row};
@@ -15,9 +17,11 @@ databases! {
         a_range_of_seconds_is_a_range_of_the_primary_key,
         a_scaler_is_read_without_making_its_tables,
         a_replica_that_keeps_silent_is_not_waited_for,
+        a_read_that_takes_too_long_is_refused_and_no_replica_is_blamed,
     ],
     servers: [
         a_dead_replica_is_skipped_and_said_so,
+        a_replica_says_how_far_behind_it_is_to_who_may_ask,
     ]
 }
 
@@ -25,7 +29,8 @@ const ALL: Duration = Duration::from_secs(300);
 
 fn reader(urls: &[&str]) -> BoardReader {
     let urls: Vec<String> = urls.iter().map(|url| (*url).to_owned()).collect();
-    BoardReader::new(&urls, &Stream::default(), Duration::from_secs(3)).unwrap()
+    let (lag, limit) = (Duration::from_secs(3), Duration::from_secs(8));
+    BoardReader::new(&urls, &Stream::default(), lag, limit).unwrap()
 }
 
 /// Two minutes of two provinces, one of them revised.
@@ -173,7 +178,7 @@ async fn a_dead_replica_is_skipped_and_said_so(backend: &Backend) {
         assert_eq!(board.snapshot(ALL, None).await.unwrap().totals.len(), 2);
     }
     let states = board.replicas();
-    let why = states[0].skipped.as_deref().unwrap();
+    let why = states[0].skipped.as_ref().unwrap().to_string();
     assert!(
         why.contains("cannot reach") && !why.contains("secret"),
         "{why}"
@@ -198,6 +203,62 @@ async fn a_replica_that_keeps_silent_is_not_waited_for(backend: &Backend) {
         panic!("two replicas");
     };
     assert_eq!(well.skipped, None);
-    let why = silent.skipped.as_deref().unwrap();
+    let why = silent.skipped.as_ref().unwrap().to_string();
     assert!(why.starts_with("no answer from"), "{why}");
+}
+
+async fn a_read_that_takes_too_long_is_refused_and_no_replica_is_blamed(backend: &Backend) {
+    let store = backend.store(1).await;
+    let (mut owner, at) = backend.owner(&store, 0).await;
+    let mut rows = plan(0, &at);
+    for second in 0..3_000 {
+        for province in [
+            "Anhui", "Fujian", "Gansu", "Hainan", "Hebei", "Henan", "Hubei",
+        ] {
+            rows = with_row(rows, T0 + second * 1000, province, &[100, 250], 0);
+        }
+    }
+    owner.commit(&rows).await.unwrap();
+    let urls = [backend.url.clone()];
+    let limit = Duration::from_millis(1);
+    let board = BoardReader::new(&urls, &Stream::default(), limit, limit).unwrap();
+    assert!(board.probe().await.is_some());
+    let all = GmvQuery {
+        from: Some(T0),
+        to: Some(T0 + 3_600_000),
+        ..GmvQuery::default()
+    };
+    let refused = board.steps(&all, Step::Hour, 10).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Overlong(_)), "{refused}");
+    assert!(refused.to_string().contains("a shorter time"), "{refused}");
+    assert_eq!(board.replicas()[0].skipped, None);
+    // Only reads of the past are bounded so.
+    assert_eq!(board.snapshot(ALL, None).await.unwrap().totals.len(), 7);
+    let (hours, _) = reader(&[&backend.url])
+        .steps(&all, Step::Hour, 10)
+        .await
+        .unwrap();
+    assert_eq!(hours.len(), 7);
+}
+
+async fn a_replica_says_how_far_behind_it_is_to_who_may_ask(backend: &Backend) {
+    fill(backend).await;
+    let Some(replica) = &backend.replica else {
+        return;
+    };
+    let ask = async |url: &str| {
+        let board = reader(&[url]);
+        // The database itself may still be on its way to the replica.
+        while board.probe().await.is_none() {
+            tokio::task::yield_now().await;
+        }
+        board.ask_replication().await;
+        board.replicas().remove(0).replication
+    };
+    let watching = |url: &str| url.replacen("windlass:windlass@", "windlass_reader:reader@", 1);
+    let says = ask(&watching(replica)).await;
+    assert!(matches!(says, Replication::Behind(0..60)), "{says:?}");
+    assert_eq!(ask(replica).await, Replication::Unknown, "it may only read");
+    let primary = ask(&watching(&backend.url)).await;
+    assert_eq!(primary, Replication::Unknown, "it replicates nothing");
 }

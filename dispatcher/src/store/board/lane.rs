@@ -1,13 +1,13 @@
 //! One replica that the page may be read from: its connections, and how it was found last.
 
+use std::fmt;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Progress;
+use super::{Progress, Replication};
 use crate::store::conn::Conn;
 use crate::store::{Store, StoreError};
 
@@ -18,17 +18,45 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// For how long one that takes longer is not asked again.
 const REST: Duration = Duration::from_secs(10);
 
+/// Why a replica is skipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Skipped {
+    /// It has applied less than the newest one, for longer than is allowed.
+    Lags {
+        /// By so many commits.
+        commits: u64,
+        /// By so much of the primary's time, ms.
+        ms: u64,
+    },
+    /// It does not answer, or not what it is asked; in words.
+    Failed(String),
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lags { commits, ms } => write!(
+                f,
+                "lags {commits} commits and {ms} ms behind the newest replica: is its replication running?"
+            ),
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
 /// A replica as the last use of it found it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaState {
     /// Its URL without a password.
     pub server: String,
     /// Why it is skipped, if it is.
-    pub skipped: Option<String>,
+    pub skipped: Option<Skipped>,
     /// Commits of all shards that it had applied.
     pub commits: u64,
     /// Its clock minus the newest sign of life it has, ms: an upper bound of its lag.
     pub age_ms: Option<u64>,
+    /// What it says of its replication.
+    pub replication: Replication,
 }
 
 pub(super) struct Lane {
@@ -36,6 +64,8 @@ pub(super) struct Lane {
     idle: tokio::sync::Mutex<Vec<Conn>>,
     state: Mutex<ReplicaState>,
     rests_until: Mutex<Option<Instant>>,
+    /// When it may be asked of its replication again, if not at once.
+    tells_from: Mutex<Option<Instant>>,
 }
 
 impl Lane {
@@ -45,12 +75,14 @@ impl Lane {
             skipped: None,
             commits: 0,
             age_ms: None,
+            replication: Replication::Unknown,
         };
         Self {
             store,
             idle: tokio::sync::Mutex::default(),
             state: Mutex::new(state),
             rests_until: Mutex::default(),
+            tells_from: Mutex::default(),
         }
     }
 
@@ -59,7 +91,7 @@ impl Lane {
     }
 
     /// Notes what a probe found: why it is skipped, if it is, and how far it has come, if it said so.
-    pub(super) fn found(&self, skipped: Option<String>, progress: Option<Progress>) {
+    pub(super) fn found(&self, skipped: Option<Skipped>, progress: Option<Progress>) {
         let mut state = lock(&self.state);
         state.skipped = skipped;
         if let Some(progress) = progress {
@@ -72,8 +104,25 @@ impl Lane {
 
     /// Skips it until a probe succeeds.
     pub(super) fn failed(&self, error: StoreError) -> StoreError {
-        lock(&self.state).skipped = Some(error.to_string());
+        lock(&self.state).skipped = Some(Skipped::Failed(error.to_string()));
         error
+    }
+
+    /// Notes what it says of its replication.
+    pub(super) fn replicates(&self, replication: Replication) {
+        lock(&self.state).replication = replication;
+    }
+
+    /// Whether it may be asked of its replication.
+    pub(super) fn tells(&self) -> bool {
+        let from = *lock(&self.tells_from);
+        !self.rests() && from.is_none_or(|from| Instant::now() >= from)
+    }
+
+    /// It has nothing to say of it, and is left alone with that for a while.
+    pub(super) fn tells_nothing(&self, for_now: Duration) {
+        *lock(&self.tells_from) = Some(Instant::now() + for_now);
+        self.replicates(Replication::Unknown);
     }
 
     /// Whether it kept silent a moment ago.
