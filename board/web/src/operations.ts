@@ -139,7 +139,9 @@ function line(text: string): HTMLElement {
 }
 
 /** How far a replica is behind: as it says itself, else at most as far as what it holds is old. */
-export function lag({ behind_s, age_ms }: Replica): string {
+export function lag({ server, behind_s, age_ms }: Replica): string {
+  // A file is no copy of another.
+  if (server.startsWith("sqlite:")) return "–";
   if (behind_s !== null) return `${behind_s} s`;
   return age_ms === null ? "–" : `≤ ${(age_ms / 1000).toFixed(1)} s`;
 }

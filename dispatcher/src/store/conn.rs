@@ -289,21 +289,20 @@ impl Conn {
         let mut inner = self.inner.take().ok_or(DbError::Closed)?;
         let asked = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
         let reading = async {
-            let pick = |row: &dyn Fn(&str) -> Result<Option<Vec<u8>>, sqlx::Error>| {
-                Row::read(columns.len(), |i| row(columns[i]))
-            };
             match &mut inner {
                 Inner::MySql(conn) => {
                     let rows = asked.fetch_all(conn).await?;
-                    let rows = rows.iter();
-                    rows.map(|row| pick(&|name| row.try_get_unchecked(name)))
-                        .collect::<Result<Vec<_>, DbError>>()
+                    let named = rows
+                        .iter()
+                        .map(|row| Row::read(columns.len(), |i| row.try_get_unchecked(columns[i])));
+                    named.collect::<Result<Vec<_>, DbError>>()
                 }
                 Inner::Sqlite(conn) => {
                     let rows = asked.fetch_all(conn).await?;
-                    let rows = rows.iter();
-                    rows.map(|row| pick(&|name| row.try_get_unchecked(name)))
-                        .collect::<Result<Vec<_>, DbError>>()
+                    let named = rows
+                        .iter()
+                        .map(|row| Row::read(columns.len(), |i| row.try_get_unchecked(columns[i])));
+                    named.collect::<Result<Vec<_>, DbError>>()
                 }
             }
         };
