@@ -1,6 +1,6 @@
 // What the board costs: its first view, its viewers, its memory, and how fast it reads a large store.
 import assert from "node:assert/strict";
-import { get } from "node:http";
+import { Agent, get } from "node:http";
 import { after, before, test } from "node:test";
 import { PROVINCES, board, commits, freePort, launch, open, seed, shownTotal, sleep, store, until, windlass } from "./harness.mjs";
 import { LOAD, bulk, commitClock, dispatch, publish, servers, statementsOf } from "./servers.mjs";
@@ -9,29 +9,33 @@ let browser;
 before(async () => (browser = await launch()));
 after(() => browser.close());
 
-test("the first view takes at most a second, and the bundle a megabyte", async (t) => {
+test("from a cold server to a new browser the first view takes at most a second, and the bundle a megabyte", async () => {
   const path = store("all");
-  const port = await freePort();
-  const began = Date.now();
-  const server = await board(path, { port });
-  t.after(() => server.stop());
-  const { page, context } = await open(browser, server.url);
-  await until("a total", async () => (await shownTotal(page)) !== null);
-  await page.locator("#map canvas").waitFor();
-  const painted = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime);
-  const loaded = await page.evaluate(() => performance.getEntriesByType("resource").reduce((all, r) => all + (r.initiatorType === "other" ? 0 : r.encodedBodySize), 0));
-  // The fastest of three loads: what else the machine does is not the page's.
-  let view = Infinity;
-  for (let load = 0; load < 3; load++) {
-    if (load > 0) await page.reload();
-    await page.waitForFunction(() => window.firstView !== undefined);
-    view = Math.min(view, await page.evaluate(() => window.firstView));
+  const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
+  const loads = [];
+  for (let load = 0; load < 5; load++) {
+    const server = await board(path);
+    const fresh = await launch();
+    try {
+      const { page } = await open(fresh, server.url);
+      await page.waitForFunction(() => window.firstView !== undefined && window.chartsView !== undefined);
+      loads.push(
+        await page.evaluate(() => ({
+          paint: performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? Infinity,
+          figures: window.firstView,
+          charts: window.chartsView,
+          bytes: performance.getEntriesByType("resource").reduce((all, r) => all + (r.initiatorType === "other" ? 0 : r.encodedBodySize), 0),
+        })),
+      );
+    } finally {
+      await fresh.close();
+      await server.stop();
+    }
   }
-  await page.locator("#map canvas").waitFor();
-  console.log(`# first view ${Math.round(view)} ms after the address; cold start to the total: ${Date.now() - began} ms with the browser's tab; first paint ${Math.round(painted)} ms; ${loaded} bytes`);
-  assert.ok(view <= 1000, `first view after ${view} ms`);
-  assert.ok(loaded > 50_000 && loaded <= 1 << 20, `${loaded} bytes`);
-  await context.close();
+  const of = (what) => Math.round(median(loads.map((load) => load[what])));
+  console.log(`# from the address, a new server and a new browser each time, median of ${loads.length}: first paint ${of("paint")} ms, the figures ${of("figures")} ms, the charts ${of("charts")} ms; ${of("bytes")} bytes`);
+  assert.ok(of("charts") <= 1000 && of("figures") <= 1000, `first view: ${JSON.stringify(loads)}`);
+  assert.ok(of("bytes") > 50_000 && of("bytes") <= 1 << 20, `${of("bytes")} bytes`);
 });
 
 /** Event streams that note when each frame came to each of them, and to how many it did. */
@@ -144,8 +148,21 @@ test("the browser's memory stays flat", async (t) => {
 });
 
 const ROWS = Number(process.env.WINDLASS_TEST_BOARD_ROWS ?? 1_000_000);
-// An unoptimised build on a busy machine; reading all rows would take longer still.
-const API_MS = Number(process.env.WINDLASS_TEST_BOARD_API_MS ?? 1_000);
+// The goal of the API's last five minutes, for those who measure; else an unoptimised build on a busy
+// machine, where reading all rows would take longer still.
+const SLOW_MS = 1_000;
+const GOAL_MS = Number(process.env.WINDLASS_TEST_BOARD_API_MS ?? (process.env.WINDLASS_TEST_BOARD_ROWS ? 20 : SLOW_MS));
+
+/** An answer as bytes: what it takes to make text or rows of it is its reader's. */
+const ask = (agent, url) =>
+  new Promise((resolve, reject) => {
+    get(url, { agent }, (response) => {
+      const parts = [];
+      response.on("data", (part) => parts.push(part));
+      response.on("end", () => resolve(parts));
+      response.on("error", reject);
+    }).on("error", reject);
+  });
 
 /**
  * Asks for windows as a page and a replay do. For reference it first asks for an answer of three bytes: how
@@ -156,25 +173,57 @@ async function quick(url, first, seconds) {
   const past = (i) => first + ((i * 7919) % Math.max(1, seconds - 700)) * 1000;
   const gmv = (from, step) => `/api/v1/gmv?from=${from}&to=${from + 300_000}&step=${step}`;
   const cases = [
-    ["for reference, three bytes", () => "/healthz", "ok"],
-    ["the last five minutes by second", () => gmv(end - 300_000, "second"), "Zhejiang"],
-    ["the last five minutes by minute", () => gmv(end - 300_000, "minute"), "Zhejiang"],
-    ["five minutes of the past by second", (i) => gmv(past(i), "second"), "Zhejiang"],
-    ["five minutes of the past by minute", (i) => gmv(past(i), "minute"), "Zhejiang"],
+    ["for reference, three bytes", () => "/healthz", "ok", 1_000, SLOW_MS],
+    ["the last five minutes by second", () => gmv(end - 300_000, "second"), "Zhejiang", 1_000, GOAL_MS],
+    ["the last five minutes by minute", () => gmv(end - 300_000, "minute"), "Zhejiang", 1_000, GOAL_MS],
+    ["five minutes of the past by second", (i) => gmv(past(i), "second"), "Zhejiang", 200, SLOW_MS],
+    ["five minutes of the past by minute", (i) => gmv(past(i), "minute"), "Zhejiang", 200, SLOW_MS],
   ];
-  for (const [what, path, holds] of cases) {
+  const agent = new Agent({ keepAlive: true });
+  const slow = [];
+  for (const [what, path, holds, times, limit] of cases) {
     const took = [];
-    for (let i = 0; i < 200; i++) {
+    for (let i = 0; i < times; i++) {
       const began = performance.now();
-      const text = await (await fetch(url + path(i))).text();
+      const parts = await ask(agent, url + path(i));
       took.push(performance.now() - began);
-      assert.ok(text.includes(holds), text.slice(0, 200));
+      assert.ok(parts.some((part) => part.includes(holds)), `${what}: ${parts[0]?.subarray(0, 200)}`);
     }
     took.sort((a, b) => a - b);
     const p99 = took[Math.floor(took.length * 0.99)];
-    console.log(`# ${what}, of ${seconds * PROVINCES.length} rows: p50 ${took[took.length >> 1].toFixed(1)} ms, p99 ${p99.toFixed(1)} ms`);
-    assert.ok(p99 <= API_MS, `${what}: p99 ${p99} ms, limit ${API_MS} ms`);
+    const figures = `${what}, of ${seconds * PROVINCES.length} rows: p50 ${took[took.length >> 1].toFixed(1)} ms, p99 ${p99.toFixed(1)} ms of ${times}`;
+    console.log(`# ${figures}; limit ${limit} ms`);
+    if (p99 > limit) slow.push(figures);
   }
+  agent.destroy();
+  assert.deepEqual(slow, [], "slower than the limit");
+}
+
+/** Reads that take long are ended, blame nobody and keep no short one waiting. */
+async function bounded(replica, first, seconds, t) {
+  const server = await board(null, { replica, args: ["--read-limit", "5s"] });
+  t.after(() => server.stop());
+  await until("a total", async () => (await fetch(`${server.url}/api/v1/totals`)).status === 200);
+  const all = `/api/v1/gmv?from=${first}&to=${first + seconds * 1000}&step=hour`;
+  const given = new AbortController();
+  let ended = 0;
+  const long = Array.from({ length: 5 }, () => fetch(server.url + all, { signal: given.signal }).catch(() => null).finally(() => ended++));
+  await sleep(50);
+  const some = await fetch(`${server.url}/api/v1/gmv?from=${first + 5_000}&to=${first + 65_000}&step=second`);
+  assert.equal(some.status, 200);
+  assert.equal((await some.json()).rows.length, 60 * PROVINCES.length);
+  assert.equal(ended, 0, "a replay does not wait for those who read more");
+  given.abort();
+  await Promise.all(long);
+
+  const strict = await board(null, { replica, args: ["--read-limit", "50ms"] });
+  t.after(() => strict.stop());
+  await until("a total", async () => (await fetch(`${strict.url}/api/v1/totals`)).status === 200);
+  const refused = await fetch(strict.url + all);
+  assert.equal(refused.status, 503);
+  assert.match((await refused.json()).error, /^expected a read that the database does in 50ms, got a longer one: ask for a shorter time/);
+  const { troubles, replicas } = await (await fetch(`${strict.url}/api/v1/status`)).json();
+  assert.deepEqual([troubles.filter((it) => it.kind !== "stale"), replicas[0].skipped], [[], null]);
 }
 
 test("five minutes out of a million rows of SQLite are quick to read", async (t) => {
@@ -183,6 +232,7 @@ test("five minutes out of a million rows of SQLite are quick to read", async (t)
   const server = await board(path);
   t.after(() => server.stop());
   await quick(server.url, first, Math.floor(ROWS / PROVINCES.length));
+  await bounded(`sqlite:${path}`, first, Math.floor(ROWS / PROVINCES.length), t);
 });
 
 test("five minutes out of a million rows of MariaDB are quick to read, and nothing reads them all", async (t) => {
@@ -211,6 +261,7 @@ test("five minutes out of a million rows of MariaDB are quick to read, and nothi
     // By the key up to the window's start: by stream and query alone it would be all rows.
     assert.ok(key === "PRIMARY" && type === "range" && read < 100_000, `${table}: ${type} by ${key}, about ${read} rows: ${statement}`);
   }
+  await bounded(large.url, large.first, large.seconds, t);
 });
 
 test("the last minutes from memory equal what the store gives", async (t) => {
