@@ -24,8 +24,8 @@ fn second(at: u64) -> Second {
             ..Sample::default()
         }),
         pool: Pool {
-            starting: 0,
             ready: 20,
+            ..Pool::default()
         },
         calendar: 0,
         luck: Luck {

@@ -285,8 +285,8 @@ fn demand_beyond_the_maximum_stays_at_the_maximum_and_says_so() {
 fn a_queue_of_a_million_at_the_start_takes_the_maximum_at_once() {
     let mut controller = Controller::shipped(Tuning::default());
     let mut pool = Pool {
-        starting: 0,
         ready: 2,
+        ..Pool::default()
     };
     for now in 0..12 {
         let sample = Sample {
@@ -370,8 +370,8 @@ fn no_scale_in_while_the_backlog_grows_whoever_decides() {
         };
         let mut controller = Controller::shipped(tuning);
         let pool = Pool {
-            starting: 0,
             ready: 20,
+            ..Pool::default()
         };
         for now in 0..60 {
             let decided = controller.second(Second {
@@ -393,6 +393,113 @@ fn no_scale_in_while_the_backlog_grows_whoever_decides() {
                 assert!(decision.desired >= 20, "{mode:?}: {decision:?}");
             }
         }
+    }
+}
+
+/// A pool of twenty that is about to shrink to five, seen with so many seconds of work waiting.
+fn shrinking(controller: &mut Controller, now: u32, pool: Pool, queued: f64) -> Option<Decision> {
+    controller.second(Second {
+        now: f64::from(now),
+        seen: Ok(Sample {
+            arrived: 100.0,
+            ready: 20.0,
+            queued_seconds: queued,
+            ..Sample::default()
+        }),
+        pool,
+        calendar: 0,
+        luck: NEVER,
+    })
+}
+
+const TWENTY: Pool = Pool {
+    starting: 0,
+    ready: 20,
+    recallable: 0,
+};
+const ABOUT_TO_BE_FIVE: Pool = Pool {
+    starting: 0,
+    ready: 5,
+    recallable: 15,
+};
+
+/// A controller that has just asked for five, and the next second.
+fn to_five(mode: Mode) -> (Controller, u32) {
+    let tuning = Tuning {
+        mode,
+        static_size: 5,
+        min_size: 5,
+        ..Tuning::default()
+    };
+    let mut controller = Controller::shipped(tuning);
+    let decided = (0..400)
+        .find(|&now| shrinking(&mut controller, now, TWENTY, 0.0).is_some_and(|d| d.desired == 5));
+    (controller, 1 + decided.expect("it asks for five"))
+}
+
+#[test]
+fn a_scale_in_under_way_is_called_back_when_the_backlog_grows_and_not_tried_again_at_once() {
+    for mode in [Mode::Elastic, Mode::SloDs2, Mode::Hpa, Mode::Static] {
+        let (mut controller, start) = to_five(mode);
+        assert!(!controller.forbids_scale_in(), "{mode:?}");
+        shrinking(&mut controller, start, ABOUT_TO_BE_FIVE, 0.0);
+        let recalled = shrinking(&mut controller, start + 1, ABOUT_TO_BE_FIVE, 3.0).unwrap();
+        assert_eq!(
+            (recalled.before, recalled.desired),
+            (5, 20),
+            "{mode:?}: {recalled:?}"
+        );
+        assert!(
+            recalled.guards.contains(&Guard::GrowingBacklog),
+            "{recalled:?}"
+        );
+        // The backlog is gone in the next second, and comes again in the one after it, and so on.
+        for second in 2..11 {
+            let (now, queued) = (start + second, f64::from(second % 2) * 0.5);
+            let decided = shrinking(&mut controller, now, TWENTY, queued);
+            assert!(decided.is_none_or(|d| d.desired >= 20), "{mode:?} at {now}");
+            assert!(controller.forbids_scale_in());
+        }
+        let again = (start + 11..start + 400).any(|now| {
+            shrinking(&mut controller, now, TWENTY, 0.0).is_some_and(|d| d.desired == 5)
+        });
+        assert!(again, "{mode:?} does not shrink any more");
+    }
+}
+
+#[test]
+fn what_waits_for_a_moment_holds_a_scale_in_under_way_and_does_not_end_it() {
+    let (mut controller, start) = to_five(Mode::Static);
+    for second in 0..40 {
+        let (now, queued) = (start + second, f64::from(second % 2) * 0.2);
+        let decided = shrinking(&mut controller, now, ABOUT_TO_BE_FIVE, queued);
+        assert_eq!(decided, None, "after {second} s");
+        let grew = second % 2 == 1;
+        assert_eq!(controller.forbids_scale_in(), grew, "after {second} s");
+    }
+}
+
+#[test]
+fn a_gap_calls_a_scale_in_under_way_back() {
+    let (mut controller, start) = to_five(Mode::Static);
+    let mut missing = Second {
+        now: f64::from(start),
+        seen: Err(Missing::NoAnswer),
+        pool: ABOUT_TO_BE_FIVE,
+        calendar: 0,
+        luck: NEVER,
+    };
+    let decided = controller.second(missing).unwrap();
+    assert_eq!((decided.before, decided.desired), (5, 20));
+    assert!(controller.forbids_scale_in());
+    missing.pool = TWENTY;
+    for second in 1..20 {
+        missing.now = f64::from(start + second);
+        let decided = controller.second(missing);
+        assert!(
+            decided.is_none_or(|d| d.desired == 25),
+            "a quarter more than all of it"
+        );
     }
 }
 

@@ -25,7 +25,7 @@ use windlass_scaler::tuning::live::{Live, Outcome};
 use windlass_scaler::tuning::{Mode, Tuning};
 
 use super::measure::{Ledger, Look};
-use super::pool::Seen;
+use super::pool::{GoOn, Seen};
 use super::rows::{LINE, Now, Rows};
 use super::source::{Source, Text};
 use super::writer::{Entry, Writer};
@@ -249,8 +249,12 @@ impl Active {
                     .map(|said| said.map(|()| true))
             }
             None if measured => {
-                let ours = self.live.tuning().mode != Mode::Off;
-                tokio::time::timeout(RESIZE, parts.pool.go_on(ours)).await
+                let how = match self.live.tuning().mode {
+                    Mode::Off => GoOn::GiveUp,
+                    _ if self.controller.forbids_scale_in() => GoOn::Hold,
+                    _ => GoOn::Shrink,
+                };
+                tokio::time::timeout(RESIZE, parts.pool.go_on(how)).await
             }
             None => return,
         };

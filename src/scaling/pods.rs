@@ -5,7 +5,8 @@
 //! are idle, and these cease to be ready. The Deployment is made smaller when the API server knows that, or
 //! after ten seconds all the same: any pod finishes what it has in hand before it ends.
 //!
-//! What makes the Deployment another one meanwhile, or keeps the dispatcher from being asked, ends that:
+//! While that goes on, whatever forbids scale-in holds it, and may call it back: until the Deployment is smaller,
+//! all its pods count as there to be kept. What makes the Deployment another one meanwhile, or keeps the dispatcher from being asked, ends that:
 //! the pool then has the size that it has.
 
 use std::sync::{Mutex, MutexGuard};
@@ -17,7 +18,7 @@ use windlass_jobs::kubernetes::scale::{Deployment, Scale};
 use windlass_scaler::agent::sample;
 
 use super::measure::Remote;
-use super::pool::Seen;
+use super::pool::{GoOn, Seen};
 
 /// When the Deployment shrinks all the same: a kubelet probes every second, and on a busy node is some seconds
 /// behind.
@@ -121,15 +122,14 @@ impl Pods {
     /// If the API server does not answer or refuses.
     pub async fn seen(&self, ready: u32) -> anyhow::Result<Seen> {
         let scale = self.deployment.scale().await?;
-        let wanted = match self.under_way(scale) {
-            Some(shrink) => shrink.size,
-            None => scale.wanted,
-        };
+        let under_way = self.under_way(scale);
+        let wanted = under_way.map_or(scale.wanted, |shrink| shrink.size);
         let ready = ready.min(wanted);
         Ok(Seen {
             pool: sample::Pool {
                 starting: wanted - ready,
                 ready,
+                recallable: scale.wanted.saturating_sub(wanted),
             },
             paid: scale.present.max(scale.wanted),
         })
@@ -144,7 +144,7 @@ impl Pods {
         let before = self.under_way(scale);
         if size < scale.wanted {
             let shrink = Shrink::new(size, scale.wanted, before, now());
-            return self.shrink(shrink, scale).await.map(|_| ());
+            return self.shrink(shrink, scale, true).await.map(|_| ());
         }
         self.release().await;
         if size > scale.wanted {
@@ -153,29 +153,30 @@ impl Pods {
         Ok(())
     }
 
-    /// Goes on with what was asked for in an earlier second, or gives it up unless the pool is `ours` to
-    /// size. To be called in a second in which the pool was seen. Whether it was resized.
+    /// Goes on with what was asked for in an earlier second. To be called in a second in which the pool was
+    /// seen. Whether it was resized.
     ///
     /// # Errors
     /// If the API server or the dispatcher does not answer or refuses.
-    pub async fn go_on(&self, ours: bool) -> anyhow::Result<bool> {
+    pub async fn go_on(&self, how: GoOn) -> anyhow::Result<bool> {
         let scale = self.state().scale;
         let Some(shrink) = self.under_way(scale) else {
             return Ok(false);
         };
-        if !ours {
+        if how == GoOn::GiveUp {
             self.release().await;
             return Ok(false);
         }
         let asked = now();
-        self.shrink(Shrink { asked, ..shrink }, scale).await
+        let shrink = Shrink { asked, ..shrink };
+        self.shrink(shrink, scale, how == GoOn::Shrink).await
     }
 
-    /// Whether the Deployment is smaller now.
-    async fn shrink(&self, shrink: Shrink, scale: Scale) -> anyhow::Result<bool> {
+    /// Whether the Deployment is smaller now; that it `may` not be keeps workers parked.
+    async fn shrink(&self, shrink: Shrink, scale: Scale, may: bool) -> anyhow::Result<bool> {
         self.state().parking = Some(now());
         let lot = self.dispatcher.keep(shrink.size).await?;
-        if !shrink.is_due(lot, scale, now()) {
+        if !(may && shrink.is_due(lot, scale, now())) {
             self.state().shrink = Some(shrink);
             return Ok(false);
         }

@@ -28,6 +28,17 @@ pub struct Seen {
     pub paid: u32,
 }
 
+/// What becomes of a smaller size that was asked for in an earlier second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GoOn {
+    /// It is to be reached.
+    Shrink,
+    /// Not in this second: something forbids scale-in.
+    Hold,
+    /// It is given up: the pool is not ours to size.
+    GiveUp,
+}
+
 impl From<PoolState> for Seen {
     fn from(state: PoolState) -> Self {
         // What was asked for counts from then on, also before the keeper has acted on it.
@@ -36,6 +47,8 @@ impl From<PoolState> for Seen {
             pool: sample::Pool {
                 starting: state.desired - ready,
                 ready,
+                // Who was told to leave leaves.
+                recallable: 0,
             },
             paid: state.starting + state.ready + state.leaving,
         }
@@ -81,15 +94,15 @@ impl Pool {
         }
     }
 
-    /// Goes on with a size that was asked for in an earlier second, or gives it up unless the pool is
-    /// `ours` to size. To be called in a second in which it was seen. Whether it was resized.
+    /// Goes on with a size that was asked for in an earlier second. To be called in a second in which
+    /// the pool was seen. Whether it was resized.
     ///
     /// # Errors
     /// If that is refused, or nobody answers.
-    pub async fn go_on(&self, ours: bool) -> anyhow::Result<bool> {
+    pub async fn go_on(&self, how: GoOn) -> anyhow::Result<bool> {
         match self {
             Self::Here(_) | Self::At(_) => Ok(false),
-            Self::Pods(pods) => pods.go_on(ours).await,
+            Self::Pods(pods) => pods.go_on(how).await,
         }
     }
 }

@@ -172,7 +172,10 @@ mod tests {
                     cost: 3.0,
                     ..Sample::default()
                 }),
-                pool: Pool { starting: 0, ready },
+                pool: Pool {
+                    ready,
+                    ..Pool::default()
+                },
                 calendar: 0,
                 luck: Luck {
                     explore: f64::from(at % 7) / 7.0,
@@ -216,7 +219,7 @@ mod tests {
             generation: 0,
             mode: "off",
         };
-        let second = from_text("1,0,2,0,0.5,0.5,no-answer").unwrap()[0];
+        let second = from_text("1,0,2,0,0,0.5,0.5,no-answer").unwrap()[0];
         let made: Vec<_> = (0..25)
             .filter_map(|_| rows.second(&second, None, now))
             .collect();

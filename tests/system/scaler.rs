@@ -86,7 +86,7 @@ async fn a_dispatcher_that_comes_back_is_no_step_of_load() {
     // Counted from the dispatcher's start, or with what had waited in the queue, it would be thousands.
     let arrived = |line: &&str| {
         line.split(',')
-            .nth(6)
+            .nth(7)
             .and_then(|arrived| arrived.parse().ok())
     };
     let highest = seconds.iter().filter_map(arrived).fold(0.0, f64::max);

@@ -3,13 +3,17 @@
 //! It adds to a policy what must hold whoever decides: missing measurements, limits, calendar
 //! floors, no scale-in while a backlog grows, and a pool that others resize, too. What was learned
 //! survives every change of the tuning.
+//!
+//! A scale-in takes its time where pods have to become idle first. What forbids one then holds the one
+//! under way ([`Controller::forbids_scale_in`]), and a backlog that grows beyond what is usual between two
+//! windows calls it back.
 
 use super::decision::{Cause, Decision, Guard};
 use super::history::{History, View};
 use super::meter::Missing;
 use super::presets;
 use super::sample::{Pool, Sample};
-use super::sarsa::{Agent, Goal, Luck};
+use super::sarsa::{Agent, BACKLOG_LIMIT, Goal, Luck};
 use crate::policies::{Autoscaler, Ds2, Formula, Signal, ds2};
 use crate::tuning::{Mode, Tuning};
 
@@ -42,6 +46,10 @@ pub struct Controller {
     gap: Option<Gap>,
     /// Until when a gap that is over still forbids scale-in.
     cautious_until: Option<f64>,
+    /// Until when a scale-in that was called back is not tried again.
+    recalled_until: Option<f64>,
+    /// Whether anything forbade scale-in in the last second.
+    forbids_scale_in: bool,
     /// The size that was last seen or asked for.
     expected: Option<u32>,
 }
@@ -54,6 +62,9 @@ struct Gap {
 
 /// Longest time between two seconds that is still continuous, seconds.
 const LONGEST: f64 = 3.0;
+/// How long a scale-in that was called back is not tried again, seconds: else a backlog that comes and goes
+/// would have pods stopped and kept by turns.
+const RECALLED: f64 = 10.0;
 
 impl Controller {
     /// A scaler that goes on from what its agents know.
@@ -67,6 +78,8 @@ impl Controller {
             last: None,
             gap: None,
             cautious_until: None,
+            recalled_until: None,
+            forbids_scale_in: false,
             expected: None,
         };
         made.retune(tuning);
@@ -77,6 +90,12 @@ impl Controller {
     pub fn shipped(tuning: Tuning) -> Self {
         let elastic = presets::elastic(presets::ELASTIC, presets::shipped().table);
         Self::new(tuning, elastic, presets::paper())
+    }
+
+    /// Whether no pod may be stopped in the second that was seen last, not even for a decision taken
+    /// before.
+    pub fn forbids_scale_in(&self) -> bool {
+        self.forbids_scale_in
     }
 
     /// What is in force.
@@ -154,6 +173,7 @@ impl Controller {
 
     /// Holds; once a gap, after some patience, enlarges the pool a little. Never to the maximum.
     fn gap(&mut self, second: &Second, reason: Missing) -> Option<Decision> {
+        self.forbids_scale_in = true;
         let begun = self.gap.is_none();
         let now = if second.now.is_finite() {
             second.now
@@ -181,11 +201,14 @@ impl Controller {
         let boost = !gap.boosted && seconds >= self.tuning.gap_patience;
         gap.boosted |= boost;
         let current = second.pool.size();
-        let desired = if boost && self.tuning.mode != Mode::Off {
-            let more = f64::from(current) * (1.0 + self.tuning.gap_boost / 100.0);
-            (more.ceil() as u32).min(self.tuning.max_size).max(current)
-        } else {
+        let whole = second.pool.whole();
+        let desired = if self.tuning.mode == Mode::Off {
             current
+        } else if boost {
+            let more = f64::from(whole) * (1.0 + self.tuning.gap_boost / 100.0);
+            (more.ceil() as u32).min(self.tuning.max_size).max(whole)
+        } else {
+            whole
         };
         self.expected = Some(desired);
         (begun || boost).then(|| Decision {
@@ -228,7 +251,12 @@ impl Controller {
                 (formula.unwrap_or(current), cause, Vec::new())
             }
         };
-        let desired = self.limit(wanted, second, growing, &mut guards);
+        let forbidden = self.forbidden(second.now, growing);
+        self.forbids_scale_in = forbidden.is_some();
+        let desired = self.limit(wanted, second, forbidden, &mut guards);
+        if growing && desired > current && guards.contains(&Guard::GrowingBacklog) {
+            self.recalled_until = Some(second.now + RECALLED);
+        }
         let told = matches!(cause, Cause::Agent(_)) || desired != current;
         told.then_some(Decision {
             at: second.now,
@@ -239,8 +267,33 @@ impl Controller {
         })
     }
 
+    /// What forbids scale-in in this second.
+    fn forbidden(&self, now: f64, growing: bool) -> Option<Guard> {
+        if growing || is_before(now, self.recalled_until) {
+            Some(Guard::GrowingBacklog)
+        } else {
+            is_before(now, self.cautious_until).then_some(Guard::AfterGap)
+        }
+    }
+
+    /// Whether pods that a scale-in under way would take are to stay, and it is not merely to wait: what is
+    /// queued at one moment of a window and not at another would have that begin and end every second.
+    fn calls_back(&self, forbidden: Guard, wanted: u32, second: &Second) -> bool {
+        let pool = second.pool;
+        let queued = self.history.last().map_or(0.0, |last| last.queued_seconds);
+        let much = queued > BACKLOG_LIMIT * f64::from(pool.size().max(1));
+        let was = forbidden == Guard::AfterGap || is_before(second.now, self.recalled_until);
+        pool.recallable > 0 && (was || much || wanted > pool.size())
+    }
+
     /// What holds whoever decides.
-    fn limit(&self, wanted: u32, second: &Second, growing: bool, guards: &mut Vec<Guard>) -> u32 {
+    fn limit(
+        &self,
+        wanted: u32,
+        second: &Second,
+        forbidden: Option<Guard>,
+        guards: &mut Vec<Guard>,
+    ) -> u32 {
         let current = second.pool.size();
         let mut size = wanted;
         let mut set = |to: u32, guard: Guard, size: &mut u32| {
@@ -249,11 +302,15 @@ impl Controller {
                 guards.push(guard);
             }
         };
-        if size < current && growing {
-            set(current, Guard::GrowingBacklog, &mut size);
-        }
-        if size < current && self.cautious_until.is_some_and(|until| second.now < until) {
-            set(current, Guard::AfterGap, &mut size);
+        if let Some(guard) = forbidden {
+            let least = if self.calls_back(guard, wanted, second) {
+                second.pool.whole()
+            } else {
+                current
+            };
+            if size < least {
+                set(least, guard, &mut size);
+            }
         }
         if size < second.calendar {
             set(second.calendar, Guard::Calendar, &mut size);
@@ -266,6 +323,10 @@ impl Controller {
         }
         size
     }
+}
+
+fn is_before(now: f64, until: Option<f64>) -> bool {
+    until.is_some_and(|until| now < until)
 }
 
 fn formula(tuning: &Tuning) -> Option<Formula> {

@@ -75,7 +75,7 @@ pub enum Guard {
     EverySecond,
     /// No scale-in while work waits.
     Backlog,
-    /// No scale-in while the backlog grows.
+    /// No scale-in while the backlog grows; one under way is called back.
     GrowingBacklog,
     /// No scale-in so soon after measurements came back.
     AfterGap,

@@ -27,7 +27,9 @@ impl Guard {
             Self::DemandFloor => "measured demand takes at least this many",
             Self::EverySecond => "the last second takes another size than the last choice had",
             Self::Backlog => "no scale-in while work waits",
-            Self::GrowingBacklog => "no scale-in while the backlog grows",
+            Self::GrowingBacklog => {
+                "no scale-in while the backlog grows, nor just after that broke one off"
+            }
             Self::AfterGap => "no scale-in so soon after measurements came back",
             Self::Min => "min-size",
             Self::Max => "max-size",

@@ -3,9 +3,9 @@
 //! A line a second, numbers written so that they read back to the same bits:
 //!
 //! ```text
-//! now,starting,ready,calendar,explore,direction,arrived,busy,ready-seconds,queued-tuples,…
-//! 12.004,0,3,0,0.71,0.2,6000,2.4,3,0,0,…
-//! 13.004,0,3,0,0.31,0.9,restarted
+//! now,starting,ready,recallable,calendar,explore,direction,arrived,busy,ready-seconds,queued-tuples,…
+//! 12.004,0,3,0,0,0.71,0.2,6000,2.4,3,0,0,…
+//! 13.004,0,3,0,0,0.31,0.9,restarted
 //! ```
 
 use std::fmt::Write;
@@ -16,8 +16,8 @@ use super::sample::{Pool, Sample};
 use super::sarsa::Luck;
 
 /// The columns' names, for a file's first line.
-pub const HEADER: &str = "now,starting,ready,calendar,explore,direction,arrived,busy,ready-seconds,\
-                          queued-tuples,queued-seconds,started-tuples,started-seconds,\
+pub const HEADER: &str = "now,starting,ready,recallable,calendar,explore,direction,arrived,busy,\
+                          ready-seconds,queued-tuples,queued-seconds,started-tuples,started-seconds,\
                           started-batches,cost,late";
 
 const MISSING: [(Missing, &str); 5] = [
@@ -46,8 +46,8 @@ pub fn to_line(second: &Second) -> String {
         ..
     } = second;
     let mut line = format!(
-        "{now},{},{},{calendar},{},{}",
-        pool.starting, pool.ready, luck.explore, luck.direction
+        "{now},{},{},{},{calendar},{},{}",
+        pool.starting, pool.ready, pool.recallable, luck.explore, luck.direction
     );
     match &second.seen {
         Ok(s) => {
@@ -81,21 +81,21 @@ pub fn from_line(line: &str) -> Option<Second> {
     let number = |at: usize| fields.get(at)?.parse::<f64>().ok();
     let count = |at: usize| fields.get(at)?.parse::<u32>().ok();
     let seen = match fields.len() {
-        7 => {
-            let missing = MISSING.iter().find(|(_, name)| *name == fields[6]);
+        8 => {
+            let missing = MISSING.iter().find(|(_, name)| *name == fields[7]);
             Err(missing?.0)
         }
-        16 => Ok(Sample {
-            arrived: number(6)?,
-            busy: number(7)?,
-            ready: number(8)?,
-            queued_tuples: number(9)?,
-            queued_seconds: number(10)?,
-            started_tuples: number(11)?,
-            started_seconds: number(12)?,
-            started_batches: number(13)?,
-            cost: number(14)?,
-            late: number(15)?,
+        17 => Ok(Sample {
+            arrived: number(7)?,
+            busy: number(8)?,
+            ready: number(9)?,
+            queued_tuples: number(10)?,
+            queued_seconds: number(11)?,
+            started_tuples: number(12)?,
+            started_seconds: number(13)?,
+            started_batches: number(14)?,
+            cost: number(15)?,
+            late: number(16)?,
         }),
         _ => return None,
     };
@@ -105,11 +105,12 @@ pub fn from_line(line: &str) -> Option<Second> {
         pool: Pool {
             starting: count(1)?,
             ready: count(2)?,
+            recallable: count(3)?,
         },
-        calendar: count(3)?,
+        calendar: count(4)?,
         luck: Luck {
-            explore: number(4)?,
-            direction: number(5)?,
+            explore: number(5)?,
+            direction: number(6)?,
         },
     })
 }
@@ -144,6 +145,7 @@ mod tests {
             pool: Pool {
                 starting: 2,
                 ready: 3,
+                recallable: 5,
             },
             calendar: 4,
             luck: Luck {
@@ -173,8 +175,8 @@ mod tests {
         let good = to_line(&second(Err(Missing::First)));
         for bad in [
             "1,2,3",
-            "a,0,3,0,0.7,0.2,first",
-            "1,0,3,0,0.7,0.2,sometimes",
+            "a,0,3,0,0,0.7,0.2,first",
+            "1,0,3,0,0,0.7,0.2,sometimes",
         ] {
             let error = from_text(&format!("{good}\n{bad}")).unwrap_err();
             assert!(error.to_string().starts_with("line 2: "), "{error}");

@@ -37,11 +37,18 @@ pub struct Pool {
     pub starting: u32,
     /// Pods that take batches.
     pub ready: u32,
+    /// Pods beside these that a scale-in under way has not taken yet: it can be called back.
+    pub recallable: u32,
 }
 
 impl Pool {
     /// Pods that will take batches if nobody intervenes: starting and ready, not draining.
     pub fn size(self) -> u32 {
         self.starting + self.ready
+    }
+
+    /// The size if the scale-in under way is called back.
+    pub fn whole(self) -> u32 {
+        self.size().saturating_add(self.recallable)
     }
 }

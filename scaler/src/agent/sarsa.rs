@@ -63,7 +63,7 @@ const DEMAND_FLOOR: f64 = 0.7 / 0.95;
 /// window is late, too.
 const DEMAND_FLOOR_OF_SINGLE: f64 = 1.08;
 /// Seconds of waiting work a pod above which the agent does not scale in.
-const BACKLOG_LIMIT: f64 = 0.3;
+pub(super) const BACKLOG_LIMIT: f64 = 0.3;
 /// Pods per unit of demand that count as needed when cost is rewarded: 1 / 0.857.
 const NEEDED: f64 = 0.7 / 0.6;
 /// Brings rewards near 1.

@@ -111,6 +111,7 @@ impl<'a> World<'a> {
         Pool {
             starting: count(State::Starting),
             ready: count(State::Ready),
+            recallable: 0,
         }
     }
 

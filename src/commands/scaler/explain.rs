@@ -176,13 +176,14 @@ mod tests {
             mode: "off".into(),
             reason: "nothing to decide".into(),
             detail: "null".into(),
-            seconds: "1,0,3,0,0.5,0.5,first\n2,0,3,0,0.5,0.5,6000,2.4,3,40,0.1,6000,2.4,60,3,0\n"
-                .into(),
+            seconds:
+                "1,0,3,0,0,0.5,0.5,first\n2,0,3,0,0,0.5,0.5,6000,2.4,3,40,0.1,6000,2.4,60,3,0\n"
+                    .into(),
             ..DecisionRow::default()
         };
         let said = "6000 tuples arrived, 2.40 of 3.00 workers busy, 40 tuples waiting";
         assert!(told(&row, 60.0).contains(said), "{}", told(&row, 60.0));
-        row.seconds = "3,0,3,0,0.5,0.5,no-answer\n".into();
+        row.seconds = "3,0,3,0,0,0.5,0.5,no-answer\n".into();
         let said = "measured: nothing, as the dispatcher did not answer";
         assert!(told(&row, 60.0).contains(said), "{}", told(&row, 60.0));
     }
