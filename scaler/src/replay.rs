@@ -11,66 +11,12 @@ use crate::agent::capacity::Assumed;
 use crate::agent::controller::{Controller, Second};
 use crate::agent::history::{History, View};
 use crate::agent::meter::Missing;
-use crate::policies::{Formula, Named};
+use crate::policies::Formula;
 use crate::simulator::{Measured, Setting, Trace, World};
-use crate::tuning::{Mode, Tuning};
+use crate::tuning::{Policy, Tuning};
 
 /// Seconds over which a batch's size and duration are averaged.
 const SMOOTHED: f64 = 30.0;
-
-/// A policy that a run can be replayed through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
-    /// A mode of the scaler, with its guards and limits.
-    Mode(Mode),
-    /// A formula as the benchmark knows it, within the same limits.
-    Formula(Named),
-}
-
-/// A name that no policy has.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "expected a mode (elastic, paper, slo-ds2, hpa, static) or a formula ({}), got {found:?}",
-    formulas()
-)]
-pub struct NotAPolicy {
-    found: String,
-}
-
-fn formulas() -> String {
-    Named::ALL.map(Named::name).join(", ")
-}
-
-impl Policy {
-    /// What is compared unless somebody says otherwise.
-    pub const USUAL: [Self; 6] = [
-        Self::Mode(Mode::Elastic),
-        Self::Mode(Mode::Paper),
-        Self::Mode(Mode::SloDs2),
-        Self::Formula(Named::Ds2VolatilityTuned),
-        Self::Formula(Named::HpaDefault),
-        Self::Formula(Named::KedaQueueTuned),
-    ];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Mode(mode) => mode.name(),
-            Self::Formula(named) => named.name(),
-        }
-    }
-}
-
-impl std::str::FromStr for Policy {
-    type Err = NotAPolicy;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mode = Mode::named(text).filter(|mode| *mode != Mode::Off);
-        mode.map(Self::Mode)
-            .or_else(|| text.parse().ok().map(Self::Formula))
-            .ok_or_else(|| NotAPolicy { found: text.into() })
-    }
-}
 
 /// What a policy made of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -1,6 +1,7 @@
 //! The tuning as users write it.
 
-use windlass_scaler::tuning::{Calendar, EXAMPLE, Invalid, Mode, Tuning};
+use windlass_scaler::policies::Named;
+use windlass_scaler::tuning::{Calendar, EXAMPLE, Invalid, Mode, Policy, Tuning};
 
 /// Milliseconds since 1970 of 11 November 2026, midnight UTC.
 const MIDNIGHT: i64 = 1_794_355_200_000;
@@ -42,7 +43,8 @@ fn the_example_has_every_key_and_a_comment_for_each() {
 #[test]
 fn a_valid_edit_is_read_whole() {
     let text = "mode: slo-ds2\nmin-size: 3\nmax-size: 100\nlatency-goal: 750ms\nguards: off\n\
-                late-window-price: 150\nshadow: elastic, hpa\n# mode: off\n";
+                late-window-price: 150\n\
+                shadow: elastic, paper, slo-ds2, ds2, hpa-default, keda-queue-default\n# mode: off\n";
     let tuning = Tuning::from_text(text).unwrap();
     assert_eq!(tuning.mode, Mode::SloDs2);
     assert_eq!(
@@ -50,7 +52,15 @@ fn a_valid_edit_is_read_whole() {
         (3, 100, false)
     );
     assert!((tuning.latency_goal - 0.75).abs() < 1e-12);
-    assert_eq!(tuning.shadow, [Mode::Elastic, Mode::Hpa]);
+    let shadow = [
+        Policy::Mode(Mode::Elastic),
+        Policy::Mode(Mode::Paper),
+        Policy::Mode(Mode::SloDs2),
+        Policy::Formula(Named::Ds2),
+        Policy::Formula(Named::HpaDefault),
+        Policy::Formula(Named::KedaQueueDefault),
+    ];
+    assert_eq!(tuning.shadow, shadow);
 }
 
 #[test]
@@ -73,7 +83,7 @@ fn every_reason_is_given_at_once_with_what_was_expected() {
         "latency-goal: expected a time from 0.05s",
         "exploration: expected a number from 0 to 0.5",
         "kappa: no such key; the known ones are calendar",
-        "shadow: expected modes but off",
+        "shadow: expected a mode (elastic, paper",
         "decision-interval: expected whole seconds",
     ] {
         assert!(text.contains(said), "{said} in\n{text}");

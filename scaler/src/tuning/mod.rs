@@ -5,11 +5,13 @@
 
 pub mod calendar;
 pub mod live;
+mod policy;
 mod read;
 
 use std::collections::BTreeMap;
 
 pub use calendar::Calendar;
+pub use policy::{NotAPolicy, Policy};
 
 /// Documents every key at its default: the ConfigMap's `_example` block.
 pub const EXAMPLE: &str = include_str!("../../data/tuning.example.txt");
@@ -90,7 +92,7 @@ pub struct Tuning {
     /// Seconds.
     pub gap_caution: f64,
     pub calendar: Calendar,
-    pub shadow: Vec<Mode>,
+    pub shadow: Vec<Policy>,
 }
 
 impl Default for Tuning {

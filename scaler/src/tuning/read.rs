@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::calendar::Calendar;
-use super::{Invalid, Mode, Tuning};
+use super::{Invalid, Mode, Policy, Tuning};
 
 const MODES: &str = "elastic, paper, slo-ds2, hpa, static or off";
 const LARGEST_POOL: u32 = 10_000;
@@ -50,7 +50,7 @@ pub fn tuning<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Tun
         shadow: pairs.read(
             "shadow",
             Vec::new(),
-            "modes but off, separated by commas",
+            &format!("{}, more than one separated by commas", Policy::expected()),
             shadows,
         ),
     };
@@ -157,14 +157,12 @@ fn switch(text: &str) -> Option<bool> {
     }
 }
 
-fn shadows(text: &str) -> Option<Vec<Mode>> {
+fn shadows(text: &str) -> Option<Vec<Policy>> {
     let names = text
         .split(',')
         .map(str::trim)
         .filter(|name| !name.is_empty());
-    names
-        .map(|name| mode(name).filter(|mode| *mode != Mode::Off))
-        .collect()
+    names.map(|name| name.parse().ok()).collect()
 }
 
 /// `500ms`, `5s`, `2m` or `1h` in seconds.

@@ -12,8 +12,8 @@ use windlass_scaler::agent::controller::{Controller, Second};
 use windlass_scaler::agent::decision::Decision;
 use windlass_scaler::agent::presets;
 use windlass_scaler::agent::record::{HEADER, from_text, to_line};
-use windlass_scaler::replay::{Outcome, Policy, Run};
-use windlass_scaler::tuning::Tuning;
+use windlass_scaler::replay::{Outcome, Run};
+use windlass_scaler::tuning::{Policy, Tuning};
 
 use super::tables::{Agent, from_file, read};
 use crate::cli::StoreArg;
@@ -23,6 +23,8 @@ use crate::values::Span;
 
 /// Rows read in one go.
 const PAGE: u32 = 2_000;
+/// Rows without a second of their own that `--last` reckons with: edits.
+const EDITS: u64 = 1_000;
 
 const COMPARE: &str = "\
 Examples:
@@ -119,10 +121,17 @@ impl Compare {
     pub async fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
         let mut journal = super::journal(&self.store, config).await?;
         let run = newest(&mut journal, None).await?;
-        let kept = load(&mut journal, run).await?;
+        let last = self.last.map(|Span(last)| last.as_secs());
+        let after = match (last, journal.decision(None, false).await?) {
+            // Most rows hold more than one second, and only an edit's may hold none: so these rows are enough,
+            // and a run of weeks is not read for its last hour.
+            (Some(seconds), Some(row)) if row.run == run => row.no.saturating_sub(seconds + EDITS),
+            _ => 0,
+        };
+        let kept = load(&mut journal, run, after).await?;
         let mut seconds = kept.seconds()?;
-        if let Some(Span(last)) = self.last {
-            let skip = seconds.len().saturating_sub(last.as_secs() as usize);
+        if let Some(last) = last {
+            let skip = seconds.len().saturating_sub(last as usize);
             seconds.drain(..skip);
         }
         // What is in force now judges, and what was learned by now plays.
@@ -157,7 +166,7 @@ impl Replay {
             let at = self.run.as_deref().map(super::parse_moment).transpose()?;
             let mut journal = super::journal(&self.store, config).await?;
             let run = newest(&mut journal, at).await?;
-            let kept = load(&mut journal, run).await?;
+            let kept = load(&mut journal, run, 0).await?;
             if self.verify {
                 return verify(kept);
             }
@@ -186,7 +195,7 @@ impl Show {
     ) -> anyhow::Result<ExitCode> {
         let policies = match (self.policies.as_slice(), tuning.shadow.as_slice()) {
             ([], []) => Policy::USUAL.to_vec(),
-            ([], shadow) => shadow.iter().copied().map(Policy::Mode).collect(),
+            ([], shadow) => shadow.to_vec(),
             (given, _) => given.to_vec(),
         };
         let run = Run::new(seconds, tuning);
@@ -248,11 +257,11 @@ async fn newest(journal: &mut Journal, at: Option<i64>) -> anyhow::Result<i64> {
     })
 }
 
-/// Reads a run, with the tuning and the tables that it began with.
-async fn load(journal: &mut Journal, run: i64) -> anyhow::Result<Kept> {
+/// Reads a run's rows after one, with the tuning and the tables that it began with.
+async fn load(journal: &mut Journal, run: i64, after: u64) -> anyhow::Result<Kept> {
     let mut rows: Vec<DecisionRow> = Vec::new();
     loop {
-        let after = rows.last().map_or(0, |row| row.no);
+        let after = rows.last().map_or(after, |row| row.no);
         let page = journal.decisions(run, after, PAGE).await?;
         let done = page.len() < PAGE as usize;
         rows.extend(page);
