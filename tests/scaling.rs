@@ -115,6 +115,16 @@ impl Site {
     }
 }
 
+/// How many seconds, and decisions in them, `scaler replay --verify` says it has decided again.
+fn decided_again(verified: &str) -> (u64, u64) {
+    let (seconds, said) = verified
+        .split_once(" seconds decided again: all ")
+        .expect(verified);
+    let (count, _) = said.split_once(" decisions are the same").expect(verified);
+    let number = |text: &str| text.parse::<u64>().expect(verified);
+    (number(seconds), number(count))
+}
+
 /// In one step: half an edit is a bad one.
 fn replace(path: &Path, text: &str) {
     let fresh = path.with_extension("fresh");
@@ -255,7 +265,9 @@ async fn the_local_pool_follows_a_tenfold_step_and_loses_no_batch_by_scaling() {
         _publisher,
     };
     let verified = site.says(&["scaler", "replay", "--verify"]).await;
-    assert!(verified.contains("decisions are the same"), "{verified}");
+    let (seconds, decisions) = decided_again(&verified);
+    // A choice every five seconds, none left out, and what the step and its end took between them.
+    assert!(seconds >= 20 && decisions > 2 + seconds / 5, "{verified}");
     let compared = site.says(&["scaler", "compare"]).await;
     for policy in [
         "actual",
@@ -440,6 +452,21 @@ async fn what_was_learned_survives_a_restart_and_can_be_exported_imported_and_ro
         json["q_values"].as_str().unwrap().contains("κ×1.00="),
         "{json}"
     );
+
+    // What was weighed by another price then is shown by that one.
+    let then = json["at"].as_str().unwrap();
+    let tuning = site.tuning();
+    let file = tuning.to_str().unwrap();
+    site.says(&["scaler", "set", "late-window-price=150", "--config", file])
+        .await;
+    site.until_says(&["scaler", "explain"], "Q = Q cost + κ 150 × Q late")
+        .await;
+    let explained = site.says(&["scaler", "explain", "--at", then]).await;
+    assert!(
+        explained.contains("Q = Q cost + κ 60 × Q late"),
+        "{explained}"
+    );
+    assert!(!explained.contains("κ 150"), "{explained}");
 
     let Site {
         server,

@@ -564,6 +564,98 @@ fn a_tuning_that_is_deleted_emptied_or_edited_a_hundred_times_keeps_what_was_lea
 }
 
 #[test]
+fn an_edit_takes_nothing_from_what_a_formula_remembers() {
+    for mode in [Mode::SloDs2, Mode::Hpa] {
+        let tuning = Tuning {
+            mode,
+            ..Tuning::default()
+        };
+        let trace = Trace::new(Pattern::Flash, 5_000, Setting::default());
+        let mut left_alone = Rig::new(&trace, 8, tuning.clone());
+        left_alone.run(1_200, Ok);
+        let mut edited = Rig::new(&trace, 8, tuning.clone());
+        for second in 0..1_200 {
+            let tuning = Tuning {
+                gap_boost: f64::from(second % 100),
+                ..tuning.clone()
+            };
+            edited.controller.retune(tuning);
+            edited.run(1, Ok);
+        }
+        assert_eq!(edited.sizes, left_alone.sizes, "{mode:?}");
+        let sizes = left_alone.sizes;
+        assert!(
+            sizes.iter().any(|size| *size != sizes[0]),
+            "nothing happened"
+        );
+    }
+}
+
+#[test]
+fn an_edit_of_its_aim_changes_what_a_formula_wants() {
+    let trace = constant(6_000, 800);
+    for (mode, edit) in [
+        (
+            Mode::SloDs2,
+            Tuning {
+                latency_goal: 0.75,
+                ..Tuning::default()
+            },
+        ),
+        (
+            Mode::Hpa,
+            Tuning {
+                target_utilization: 0.3,
+                ..Tuning::default()
+            },
+        ),
+        (
+            Mode::Static,
+            Tuning {
+                static_size: 19,
+                ..Tuning::default()
+            },
+        ),
+    ] {
+        let tuning = Tuning {
+            mode,
+            ..Tuning::default()
+        };
+        let mut rig = Rig::new(&trace, 8, tuning);
+        rig.run(400, Ok);
+        let before = rig.world.pool().size();
+        rig.controller.retune(Tuning { mode, ..edit });
+        rig.run(400, Ok);
+        let after = rig.world.pool().size();
+        assert!(
+            f64::from(after) > 1.4 * f64::from(before),
+            "{mode:?}: {before} {after}"
+        );
+    }
+}
+
+#[test]
+fn another_interval_forgets_neither_rate_nor_batches() {
+    let trace = Trace::new(Pattern::Walk, 5_000, Setting::default());
+    let mut rig = Rig::new(&trace, 8, Tuning::default());
+    rig.run(600, Ok);
+    let before = rig.controller.elastic.volatility.value();
+    rig.controller.retune(Tuning {
+        decision_interval: 3.0,
+        ..Tuning::default()
+    });
+    let after = rig.controller.elastic.volatility.value();
+    assert!((after - before).abs() < 1e-15, "{before} {after}");
+    rig.decisions.clear();
+    rig.run(60, Ok);
+    let choices = rig
+        .decisions
+        .iter()
+        .filter(|d| matches!(d.cause, Cause::Agent(_)));
+    assert_eq!(choices.count(), 20);
+}
+
+#[test]
 fn the_same_records_give_the_same_decisions() {
     let trace = Trace::new(Pattern::Walk, 5_000, Setting::default());
     let mut records = Vec::new();
@@ -582,6 +674,8 @@ fn the_same_records_give_the_same_decisions() {
             luck: NEVER,
         })
     });
+    // A choice every five seconds, and what was followed between them.
+    assert!(rig.decisions.len() > 120, "{}", rig.decisions.len());
     for recorded in &rig.decisions {
         assert_eq!(decided.next().as_ref(), Some(recorded));
     }

@@ -112,8 +112,7 @@ impl Controller {
             behaviour.max = t.max_size;
             behaviour.goal_seconds = t.latency_goal;
             if behaviour.interval != t.decision_interval {
-                behaviour.interval = t.decision_interval;
-                agent.start_over();
+                agent.pace(t.decision_interval);
             }
         }
         let elastic = &mut self.elastic;
@@ -127,10 +126,12 @@ impl Controller {
         self.paper.behaviour.reward = Goal::Utilization {
             target: t.target_utilization,
         };
-        self.formula = formula(t);
         if t.mode != self.tuning.mode {
+            self.formula = formula(t);
             self.elastic.interrupt();
             self.paper.interrupt();
+        } else if let Some(formula) = &mut self.formula {
+            aim(formula, t);
         }
         self.tuning = tuning;
     }
@@ -216,6 +217,7 @@ impl Controller {
             before: current,
             desired,
             cause: Cause::Gap { seconds, reason },
+            features: None,
             guards: Vec::new(),
         })
     }
@@ -232,8 +234,13 @@ impl Controller {
             Mode::Off => return None,
             Mode::Elastic => self.elastic.second(&view, floor, second.luck),
             Mode::Paper => self.paper.second(&view, floor, second.luck),
-            Mode::SloDs2 | Mode::Hpa | Mode::Static => None,
+            Mode::SloDs2 | Mode::Hpa | Mode::Static => {
+                // Explained, and known when the agent takes over.
+                self.elastic.volatility.update(&view);
+                None
+            }
         };
+        let measured = wish.as_ref().map(|wish| wish.features);
         let (wanted, cause, mut guards) = match wish {
             Some(wish) => {
                 let cause = wish
@@ -258,11 +265,12 @@ impl Controller {
             self.recalled_until = Some(second.now + RECALLED);
         }
         let told = matches!(cause, Cause::Agent(_)) || desired != current;
-        told.then_some(Decision {
+        told.then(|| Decision {
             at: second.now,
             before: current,
             desired,
             cause,
+            features: Some(measured.unwrap_or_else(|| self.elastic.measure(&view))),
             guards,
         })
     }
@@ -342,6 +350,16 @@ fn formula(tuning: &Tuning) -> Option<Formula> {
             Some(Formula::Autoscaler(Autoscaler::new(signal, 15.0, 300.0, 4)))
         }
         Mode::Elastic | Mode::Paper | Mode::Off => None,
+    }
+}
+
+/// Has a formula aim at something else; what it remembers stays.
+fn aim(formula: &mut Formula, tuning: &Tuning) {
+    match formula {
+        Formula::Static(size) => *size = tuning.static_size,
+        Formula::Ds2(ds2) => ds2.aim(tuning.latency_goal),
+        Formula::Autoscaler(autoscaler) => autoscaler.aim(tuning.target_utilization),
+        Formula::Threshold(_) | Formula::Kpa(_) => {}
     }
 }
 

@@ -2,30 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::features::Features;
 use super::layout::Action;
 use super::learner::Reward;
-
-/// What an agent measured before it decided.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Features {
-    /// Tuples a second, over the last two seconds.
-    pub rate: f64,
-    /// Tuples a second that a pod can do within the goal.
-    pub capacity: f64,
-    /// Pods that would just meet the goal, with the queue worked off in a second.
-    pub demand: f64,
-    /// Rate ÷ (capacity × pods).
-    pub load: f64,
-    /// ln(rate of 2 s ÷ rate of 30 s).
-    pub trend: f64,
-    /// Seconds of waiting work a pod.
-    pub backlog: f64,
-    /// Weighted mean of |Δ ln rate| in five seconds.
-    pub volatility: f64,
-    /// Busy ÷ ready pod-seconds since the decision before, at most 1.
-    pub utilization: f64,
-}
 
 /// One action as it looked at the moment of the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +18,7 @@ pub struct Candidate {
     pub q_cost: f64,
     /// Value for late windows at a price of 1.
     pub q_late: f64,
-    /// Both at the price of the day: what is compared.
+    /// Both at the choice's price: what is compared.
     pub q: f64,
     /// How often it had been tried in this state.
     pub visits: u64,
@@ -49,8 +28,8 @@ pub struct Candidate {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Choice {
-    /// What it measured.
-    pub features: Features,
+    /// κ, the price of a late window that its values are weighed by.
+    pub kappa: f64,
     /// The bins of the state, an axis each.
     pub bins: Vec<usize>,
     /// Number of the state.
@@ -118,6 +97,8 @@ pub struct Decision {
     pub desired: u32,
     /// Why.
     pub cause: Cause,
+    /// What was measured; nothing in a gap.
+    pub features: Option<Features>,
     /// Guards that changed the size, in the order in which they did.
     pub guards: Vec<Guard>,
 }

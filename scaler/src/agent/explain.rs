@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::decision::{Cause, Choice, Decision, Guard};
+use super::features::Features;
 use super::layout::Layout;
 use super::learner::Reward;
 
@@ -72,7 +73,7 @@ impl Decision {
                 let chosen = choice.candidates.get(choice.chosen);
                 let action = chosen.map_or_else(String::new, |chosen| chosen.action.label());
                 let how = if choice.explored { "tries" } else { "chooses" };
-                let features = &choice.features;
+                let features = self.features.unwrap_or_default();
                 write!(
                     text,
                     "{how} {action} at {:.0} tuples/s, a demand of {:.1} and {:.2} s of backlog",
@@ -93,10 +94,14 @@ impl Decision {
 
     /// Everything about it, a line each. `layout` names the state's bins; `followed` is the reward
     /// that the choice has earned, if it is known.
-    pub fn explain(&self, layout: Option<&Layout>, followed: Option<Reward>, kappa: f64) -> String {
+    pub fn explain(&self, layout: Option<&Layout>, followed: Option<Reward>) -> String {
         let mut text = self.reason() + "\n";
+        if let Some(features) = &self.features {
+            measured(&mut text, features);
+        }
         if let Some(choice) = self.choice() {
-            describe(&mut text, choice, layout, kappa);
+            let kappa = choice.kappa;
+            describe(&mut text, choice, layout);
             let _ = match followed {
                 Some(Reward { cost, late }) => writeln!(
                     text,
@@ -117,14 +122,16 @@ impl Decision {
     }
 }
 
-fn describe(text: &mut String, choice: &Choice, layout: Option<&Layout>, kappa: f64) {
-    let f = &choice.features;
+fn measured(text: &mut String, f: &Features) {
     let _ = writeln!(
         text,
         "measured: rate {:.1} tuples/s, capacity {:.1} tuples/s a pod, demand {:.2} pods, load \
          {:.2}, trend {:+.3}, backlog {:.3} s a pod, volatility {:.4}, utilization {:.2}",
         f.rate, f.capacity, f.demand, f.load, f.trend, f.backlog, f.volatility, f.utilization
     );
+}
+
+fn describe(text: &mut String, choice: &Choice, layout: Option<&Layout>) {
     let _ = write!(text, "state {}:", choice.state);
     for (axis, &bin) in choice.bins.iter().enumerate() {
         let _ = match layout.and_then(|layout| layout.axes.get(axis)) {
@@ -162,16 +169,27 @@ fn describe(text: &mut String, choice: &Choice, layout: Option<&Layout>, kappa: 
         text.push_str(line.trim_end());
         text.push('\n');
     }
-    let _ = writeln!(text, "  Q = Q cost + κ {kappa} × Q late");
+    let _ = writeln!(text, "  Q = Q cost + κ {} × Q late", choice.kappa);
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::decision::{Candidate, Features};
+    use super::super::decision::Candidate;
     use super::super::layout::Action;
     use super::super::meter::Missing;
     use super::super::presets::elastic_layout;
     use super::*;
+
+    const FEATURES: Features = Features {
+        rate: 6_000.0,
+        capacity: 1_142.0,
+        demand: 5.25,
+        load: 1.31,
+        trend: 0.0,
+        backlog: 0.0,
+        volatility: 0.05,
+        utilization: 0.9,
+    };
 
     fn choice() -> Choice {
         let candidate = |share, q, size| Candidate {
@@ -183,11 +201,7 @@ mod tests {
             visits: 7,
         };
         Choice {
-            features: Features {
-                rate: 6_000.0,
-                demand: 5.25,
-                ..Features::default()
-            },
+            kappa: 60.0,
             bins: vec![1, 0, 2],
             state: 17,
             candidates: vec![candidate(0.56, -0.3, 9), candidate(0.4, -0.2, 8)],
@@ -204,13 +218,14 @@ mod tests {
             before: 4,
             desired: 8,
             cause: Cause::Agent(Box::new(choice())),
+            features: Some(FEATURES),
             guards: vec![Guard::Max],
         };
         let reward = Reward {
             cost: -0.1,
             late: -0.01,
         };
-        let text = decision.explain(Some(&elastic_layout()), Some(reward), 60.0);
+        let text = decision.explain(Some(&elastic_layout()), Some(reward));
         for said in [
             "4 → 8: tries κ×0.56 at 6000 tuples/s",
             "state 17: demand 3…6 volatility <0.04 backlog 0.3…1",
@@ -224,6 +239,26 @@ mod tests {
     }
 
     #[test]
+    fn a_formula_says_what_it_measured_too() {
+        let decision = Decision {
+            at: 5.0,
+            before: 4,
+            desired: 8,
+            cause: Cause::Formula,
+            features: Some(FEATURES),
+            guards: Vec::new(),
+        };
+        let text = decision.explain(None, None);
+        for said in [
+            "4 → 8: by formula",
+            "measured: rate 6000.0 tuples/s, capacity 1142.0",
+        ] {
+            assert!(text.contains(said), "{said} in\n{text}");
+        }
+        assert!(!text.contains("reward"), "{text}");
+    }
+
+    #[test]
     fn a_gap_says_what_is_missing() {
         let decision = Decision {
             at: 5.0,
@@ -233,6 +268,7 @@ mod tests {
                 seconds: 5.0,
                 reason: Missing::NoAnswer,
             },
+            features: None,
             guards: Vec::new(),
         };
         let reason = decision.reason();

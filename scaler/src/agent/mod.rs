@@ -5,6 +5,7 @@ pub mod capacity;
 pub mod controller;
 pub mod decision;
 pub mod explain;
+pub mod features;
 pub mod forecast;
 pub mod history;
 pub mod layout;

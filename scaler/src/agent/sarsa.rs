@@ -3,10 +3,11 @@
 //! Pure: measurements, the time and random numbers come in, a choice with its explanation goes out.
 //! The same code runs in the simulator, in shadow and in production.
 
-use super::capacity::{Assumed, SMOOTHING, Volatility, within_goal};
-use super::decision::{Candidate, Choice, Features, Guard};
+use super::capacity::{Assumed, Capacity, Volatility, within_goal};
+use super::decision::{Candidate, Choice, Guard};
+use super::features::Features;
 use super::history::{Every, View};
-use super::layout::{Action, Feature};
+use super::layout::Action;
 use super::learner::{Learner, Reward};
 use super::risk::{Curve, Model};
 use super::snapshot::Snapshot;
@@ -120,6 +121,8 @@ impl Outlook {
 pub struct Wish {
     /// The size.
     pub size: u32,
+    /// What it was measured by.
+    pub features: Features,
     /// How it was chosen; `None` if the guard between two choices acted.
     pub choice: Option<Choice>,
     /// The agent's own guards that changed it.
@@ -151,6 +154,13 @@ impl Agent {
     pub fn interrupt(&mut self) {
         self.pending = None;
         self.learner.forget_path();
+    }
+
+    /// Decides every so many seconds from now on; what it knows of rate and batches stays.
+    pub fn pace(&mut self, interval: f64) {
+        self.behaviour.interval = interval;
+        self.every = Every::new(interval);
+        self.interrupt();
     }
 
     /// As if it had just been started, but for what it has learned.
@@ -216,6 +226,7 @@ impl Agent {
         let held = guarded && size < current && backlog > BACKLOG_LIMIT;
         (size != current && !held).then(|| Wish {
             size,
+            features: self.measure(view),
             choice: None,
             guards: vec![Guard::EverySecond],
         })
@@ -229,19 +240,23 @@ impl Agent {
         let size = size.min(self.behaviour.max);
         (size > view.pool.size()).then(|| Wish {
             size,
+            features: self.measure(view),
             choice: None,
             guards: vec![Guard::EverySecond],
         })
     }
 
     fn choose(&mut self, view: &View<'_>, floor: u32, luck: Luck) -> Wish {
-        let features = self.measure(view);
-        self.capacity = Some(features.capacity);
+        self.volatility.update(view);
+        let capacity = self.capacity(view);
+        self.single = capacity.batches <= 1.0;
+        self.capacity = Some(capacity.tuples);
+        let features = self.features(view, capacity);
         let layout = self.learner.table.layout();
         let bins: Vec<usize> = layout
             .axes
             .iter()
-            .map(|axis| axis.bin(feature(&features, axis.feature)))
+            .map(|axis| axis.bin(features.get(axis.feature)))
             .collect();
         let state = layout.state(&bins);
         let best = self.learner.table.greedy(state, self.behaviour.kappa);
@@ -283,8 +298,9 @@ impl Agent {
         });
         Wish {
             size,
+            features,
             choice: Some(Choice {
-                features,
+                kappa: self.behaviour.kappa,
                 bins,
                 state,
                 candidates,
@@ -313,30 +329,18 @@ impl Agent {
         cells.zip(sized).map(candidate).collect()
     }
 
-    fn measure(&mut self, view: &View<'_>) -> Features {
-        let history = view.history;
-        let pods = f64::from(view.pool.size().max(1));
-        let (queued_tuples, queued_seconds) = history
-            .last()
-            .map_or((0.0, 0.0), |last| (last.queued_tuples, last.queued_seconds));
-        let rate = history.mean(2, |s| s.arrived);
-        let slow = history.mean(30, |s| s.arrived);
-        let seconds = self.behaviour.interval as usize;
-        let capacity = within_goal(history, self.assumed, self.behaviour.goal_seconds);
-        self.single = capacity.batches <= 1.0;
-        let capacity = capacity.tuples;
-        let busy = history.sum(seconds, |s| s.busy);
-        let ready = history.sum(seconds, |s| s.ready);
-        Features {
-            rate,
-            capacity,
-            demand: (rate + queued_tuples) / capacity,
-            load: rate / (capacity * pods),
-            trend: ((rate + SMOOTHING) / (slow + SMOOTHING)).ln(),
-            backlog: queued_seconds / pods,
-            volatility: self.volatility.update(view),
-            utilization: (busy / ready.max(1e-9)).min(1.0),
-        }
+    /// What this second is like, as far as it is measured and not learned.
+    pub fn measure(&self, view: &View<'_>) -> Features {
+        self.features(view, self.capacity(view))
+    }
+
+    fn features(&self, view: &View<'_>, capacity: Capacity) -> Features {
+        let interval = self.behaviour.interval;
+        Features::measure(view, capacity, interval, self.volatility.value())
+    }
+
+    fn capacity(&self, view: &View<'_>) -> Capacity {
+        within_goal(view.history, self.assumed, self.behaviour.goal_seconds)
     }
 
     /// The size that an action leads to, and the guard that changed it.
@@ -414,17 +418,6 @@ impl Agent {
                 }
             }
         }
-    }
-}
-
-fn feature(features: &Features, which: Feature) -> f64 {
-    match which {
-        Feature::Load => features.load,
-        Feature::Trend => features.trend,
-        Feature::Backlog => features.backlog,
-        Feature::Volatility => features.volatility,
-        Feature::Utilization => features.utilization,
-        Feature::Demand => features.demand,
     }
 }
 

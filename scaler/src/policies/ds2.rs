@@ -92,6 +92,11 @@ impl Ds2 {
         }
     }
 
+    /// Has another latency goal, seconds.
+    pub fn aim(&mut self, goal: f64) {
+        self.parameters.goal = goal;
+    }
+
     /// The size it wants.
     pub fn desired(&mut self, view: &View<'_>) -> Option<u32> {
         let due = self.every.due(view.now);

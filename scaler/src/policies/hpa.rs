@@ -52,6 +52,15 @@ impl Autoscaler {
         }
     }
 
+    /// Has another target, in its signal's unit.
+    pub fn aim(&mut self, target: f64) {
+        match &mut self.signal {
+            Signal::Utilization { target: now, .. }
+            | Signal::Queue { target: now }
+            | Signal::Rate { target: now, .. } => *now = target,
+        }
+    }
+
     /// The size it wants.
     pub fn desired(&mut self, view: &View<'_>) -> Option<u32> {
         if !self.every.due(view.now) {

@@ -9,7 +9,6 @@ use windlass_dispatcher::store::DecisionRow;
 use windlass_scaler::agent::decision::Decision;
 use windlass_scaler::agent::learner::Reward;
 use windlass_scaler::agent::record;
-use windlass_scaler::tuning::{Mode, Tuning};
 
 use crate::cli::StoreArg;
 use crate::config::Config;
@@ -84,12 +83,11 @@ impl Explain {
                 output::json(&mut out, &report(row))?;
             }
             ReportFormat::Table => {
-                let kappa = kappa(&mut journal, &last.mode).await?;
                 if let Some(chosen) = &chosen {
-                    write!(out, "{}", told(chosen, kappa))?;
+                    write!(out, "{}", told(chosen))?;
                 }
                 if chosen.as_ref().is_none_or(|chosen| chosen.no != last.no) {
-                    write!(out, "{}", told(&last, kappa))?;
+                    write!(out, "{}", told(&last))?;
                 }
             }
         }
@@ -98,20 +96,7 @@ impl Explain {
     }
 }
 
-/// The price of a late window in force; what is shown is weighed by it.
-async fn kappa(
-    journal: &mut windlass_dispatcher::store::Journal,
-    mode: &str,
-) -> anyhow::Result<f64> {
-    if mode == Mode::Paper.name() {
-        return Ok(0.0);
-    }
-    let state = journal.state().await?;
-    let tuning = state.and_then(|(state, _)| Tuning::from_text(&state.tuning).ok());
-    Ok(tuning.unwrap_or_default().late_window_price)
-}
-
-fn told(row: &DecisionRow, kappa: f64) -> String {
+fn told(row: &DecisionRow) -> String {
     let head = format!(
         "{} (run {}, decision {}, mode {}, generation {})\n",
         super::moment(row.at_ms),
@@ -123,7 +108,7 @@ fn told(row: &DecisionRow, kappa: f64) -> String {
     let followed = row.reward_cost.zip(row.reward_late);
     let followed = followed.map(|(cost, late)| Reward { cost, late });
     match serde_json::from_str::<Option<Decision>>(&row.detail) {
-        Ok(Some(decision)) => head + &decision.explain(Some(&layout(&row.mode)), followed, kappa),
+        Ok(Some(decision)) => head + &decision.explain(Some(&layout(&row.mode)), followed),
         _ => {
             let (before, desired, reason) = (row.before, row.desired, &row.reason);
             format!("{head}{before} → {desired}: {reason}\n{}", measured(row))
@@ -182,9 +167,9 @@ mod tests {
             ..DecisionRow::default()
         };
         let said = "6000 tuples arrived, 2.40 of 3.00 workers busy, 40 tuples waiting";
-        assert!(told(&row, 60.0).contains(said), "{}", told(&row, 60.0));
+        assert!(told(&row).contains(said), "{}", told(&row));
         row.seconds = "3,0,3,0,0,0.5,0.5,no-answer\n".into();
         let said = "measured: nothing, as the dispatcher did not answer";
-        assert!(told(&row, 60.0).contains(said), "{}", told(&row, 60.0));
+        assert!(told(&row).contains(said), "{}", told(&row));
     }
 }
