@@ -22,4 +22,5 @@ pub mod shard;
 pub mod status;
 pub mod store;
 pub mod tls;
+pub mod windows;
 pub mod workload;

@@ -2,6 +2,7 @@
 
 mod scaler;
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ pub use scaler::ScalerMetrics;
 
 use crate::placement::{Place, Ran};
 use crate::plan::CommitPlan;
+use crate::windows::Windows;
 use crate::workload::Latencies;
 
 /// Latencies kept for the percentiles of the status page.
@@ -90,7 +92,7 @@ pub struct Metrics {
     pub scaler: ScalerMetrics,
     windows: Recent,
     invocations: Recent,
-    latencies: Mutex<Latencies>,
+    by_latency: Mutex<Windows>,
 }
 
 /// The last latencies of one kind, milliseconds.
@@ -165,7 +167,7 @@ impl Default for Metrics {
             scaler: ScalerMetrics::default(),
             windows: Recent::default(),
             invocations: Recent::default(),
-            latencies: Mutex::default(),
+            by_latency: Mutex::default(),
         };
         metrics.register();
         metrics
@@ -265,9 +267,9 @@ impl Metrics {
         }
         self.commits.inc();
         self.commit_seconds.observe(took.as_secs_f64());
-        for &(_, passed_ms) in &plan.closed {
+        for &(end, passed_ms) in &plan.closed {
             let ms = now_ms.saturating_sub(passed_ms);
-            self.latencies().add(ms);
+            self.by_latency().committed(end, ms);
             let ms = ms as f64;
             self.window_seconds.observe(ms / 1_000.0);
             self.windows.add(ms);
@@ -284,15 +286,16 @@ impl Metrics {
         }
     }
 
-    fn latencies(&self) -> MutexGuard<'_, Latencies> {
-        self.latencies
+    fn by_latency(&self) -> MutexGuard<'_, Windows> {
+        self.by_latency
             .lock()
             .unwrap_or_else(|broken| broken.into_inner())
     }
 
-    /// Committed windows since the start, by latency.
-    pub fn windows_by_latency(&self) -> Latencies {
-        self.latencies().clone()
+    /// Windows since the start by latency, each once: the committed ones, and of the `closing` ones those that
+    /// no shard has committed; see [`Windows::by_latency`].
+    pub fn windows_by_latency(&self, closing: &BTreeMap<i64, u64>) -> (Latencies, Latencies) {
+        self.by_latency().by_latency(closing)
     }
 
     /// Counts where the attempt of an answer that won ran.
@@ -334,5 +337,30 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_several_shards_commit_is_one_window() {
+        let metrics = Metrics::default();
+        for (shard, passed_ms) in [(0, 9_800), (1, 8_500), (2, 9_700)] {
+            let plan = CommitPlan {
+                shard,
+                closed: vec![(60_000, passed_ms)],
+                ..CommitPlan::default()
+            };
+            metrics.committed(&plan, Duration::ZERO, 10_000);
+        }
+        let (committed, pending) = metrics.windows_by_latency(&BTreeMap::new());
+        let found = [
+            committed.above(0.0),
+            committed.above(1_000.0),
+            pending.above(0.0),
+        ];
+        assert_eq!(found.map(f64::round), [1.0, 1.0, 0.0]);
     }
 }

@@ -171,17 +171,25 @@ impl Board {
         shards.clone()
     }
 
-    /// Adds what shards know to what the scaler reads; `now_ms` is the monotonic clock.
-    pub fn add_to(&self, workload: &mut Workload, now_ms: u64) {
+    /// Adds what shards know to what the scaler reads.
+    pub fn add_to(&self, workload: &mut Workload) {
         for shard in self.shards().values() {
             workload.arrived_tuples_total += shard.arrivals.tuples();
             workload.waiting_tuples += shard.waiting_tuples();
-            for &passed_ms in shard.figures.iter().flat_map(|figures| &figures.closing_ms) {
-                workload
-                    .pending_windows
-                    .add(now_ms.saturating_sub(passed_ms));
+        }
+    }
+
+    /// How long the slowest shard has had the rows of each window that it has not committed, ms by the
+    /// window's end; `now_ms` is the monotonic clock.
+    pub fn closing(&self, now_ms: u64) -> BTreeMap<i64, u64> {
+        let mut closing = BTreeMap::new();
+        for shard in self.shards().values() {
+            for &(end, passed_ms) in shard.figures.iter().flat_map(|figures| &figures.closing) {
+                let longest = closing.entry(end).or_insert(0);
+                *longest = now_ms.saturating_sub(passed_ms).max(*longest);
             }
         }
+        closing
     }
 
     /// What keeps the dispatcher from being ready, a line each; empty when it is.

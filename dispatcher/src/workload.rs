@@ -28,10 +28,22 @@ impl Default for Latencies {
 impl Latencies {
     /// Counts a window.
     pub fn add(&mut self, ms: u64) {
-        let class = BOUNDS_MS.partition_point(|&bound| bound < ms);
-        if let Some(count) = self.0.get_mut(class) {
+        if let Some(count) = self.class(ms) {
             *count += 1;
         }
+    }
+
+    /// A window that was counted with `from` ms took `to` ms.
+    pub fn moved(&mut self, from: u64, to: u64) {
+        if let Some(count) = self.class(from) {
+            *count = count.saturating_sub(1);
+        }
+        self.add(to);
+    }
+
+    fn class(&mut self, ms: u64) -> Option<&mut u64> {
+        let class = BOUNDS_MS.partition_point(|&bound| bound < ms);
+        self.0.get_mut(class)
     }
 
     /// Windows that took longer than `goal_ms`; within a class they count as evenly spread.
@@ -145,9 +157,10 @@ pub struct Workload {
     pub answered_ms_total: u64,
     /// How many these were.
     pub answered_batches_total: u64,
-    /// Windows whose rows are committed, by the time from the watermark's passing their end.
+    /// Windows whose rows are committed, by the time from the watermark's passing their end; each once, with
+    /// the slowest shard's.
     pub committed_windows: Latencies,
-    /// Windows whose end the watermark has passed and whose rows are not committed, by the time
+    /// Windows whose end the watermark has passed and whose rows no shard has committed, by the time
     /// since.
     pub pending_windows: Latencies,
 }

@@ -83,6 +83,8 @@ impl Api {
     /// What the scaler reads.
     pub fn workload(&self) -> Workload {
         let (workers_ready, done, waiting) = self.invoker.work();
+        let closing = self.board.closing(self.clock.now().mono_ms);
+        let (committed_windows, pending_windows) = self.metrics.windows_by_latency(&closing);
         let mut workload = Workload {
             waiting_tuples: waiting as f64,
             workers_ready,
@@ -92,10 +94,11 @@ impl Api {
             answered_tuples_total: done.answered_tuples,
             answered_ms_total: done.answered_ms,
             answered_batches_total: done.answered_batches,
-            committed_windows: self.metrics.windows_by_latency(),
+            committed_windows,
+            pending_windows,
             ..Workload::default()
         };
-        self.board.add_to(&mut workload, self.clock.now().mono_ms);
+        self.board.add_to(&mut workload);
         workload
     }
 }

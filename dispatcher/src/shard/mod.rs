@@ -420,7 +420,7 @@ impl Shard {
             deliveries_taken: self.taken.0,
             rows_taken: self.taken.1,
             rows_held_back: self.rows_held_back(),
-            closing_ms: self.closing_ms(),
+            closing: self.closing(),
         }
     }
 
@@ -432,10 +432,10 @@ impl Shard {
         self.open.windows.values().map(Tuples::len).sum()
     }
 
-    fn closing_ms(&self) -> Vec<u64> {
+    fn closing(&self) -> Vec<(i64, u64)> {
         let cuts = self.flight.iter().filter_map(|slice| slice.cut.as_ref());
         let closing = cuts.flat_map(|cut| &cut.closed).chain(&self.passed);
-        closing.map(|&(_, ms)| ms).collect()
+        closing.copied().collect()
     }
 }
 
@@ -466,7 +466,7 @@ pub struct Figures {
     pub rows_taken: u64,
     /// Tuples taken in that wait for a slice in flight to end before a worker may have them.
     pub rows_held_back: usize,
-    /// When the watermark passed the end of each window that is not committed, monotonic ms.
+    /// The end of each window that is not committed, ms UTC, and when the watermark passed it, monotonic ms.
     #[serde(skip)]
-    pub closing_ms: Vec<u64>,
+    pub closing: Vec<(i64, u64)>,
 }
