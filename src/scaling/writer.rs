@@ -16,14 +16,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const TRIES: usize = 120;
 /// How long the last rows may take when the scaler ends.
 const LAST: Duration = Duration::from_secs(5);
-/// How often old decisions are deleted.
-const TIDY: Duration = Duration::from_secs(600);
 /// How often tables are looked for that somebody has brought in.
 const LOOK: Duration = Duration::from_secs(2);
-/// For how long decisions are kept, ms.
-const KEPT_MS: i64 = 7 * 86_400_000;
-/// Decisions deleted in one go.
-const PORTION: u32 = 5_000;
 
 /// What is to be kept.
 pub enum Entry {
@@ -90,7 +84,6 @@ async fn write(
     bring: mpsc::UnboundedSender<TableRow>,
 ) {
     let mut look = tokio::time::interval(LOOK);
-    let mut tidy = tokio::time::interval(TIDY);
     loop {
         let entry = tokio::select! {
             biased;
@@ -103,11 +96,6 @@ async fn write(
                         let _ = bring.send(row);
                     }
                 }
-                continue;
-            }
-            _ = tidy.tick() => {
-                // What cannot be deleted now is deleted later.
-                let _ = journal.forget(unix_ms() - KEPT_MS, PORTION).await;
                 continue;
             }
         };
@@ -138,8 +126,42 @@ async fn carry_out(
     }
 }
 
-#[allow(clippy::disallowed_methods)]
-fn unix_ms() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.unwrap_or_default().as_millis() as i64
+#[cfg(test)]
+mod tests {
+    use windlass_dispatcher::store::Store;
+    use windlass_functions::stream::Stream;
+
+    use super::*;
+
+    async fn bring(journal: &mut Journal, brought: &mut mpsc::UnboundedReceiver<TableRow>) {
+        let row = TableRow {
+            agent: "elastic".into(),
+            kind: "import".into(),
+            ..TableRow::default()
+        };
+        let version = journal.save_table(&row).await.unwrap();
+        assert_eq!(brought.recv().await.unwrap().version, version);
+    }
+
+    #[tokio::test]
+    async fn a_decision_of_long_ago_is_left_to_whoever_is_to_remove_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", directory.path().join("w.sqlite").display());
+        let (store, stream) = (Store::connect(&url).await.unwrap(), Stream::default());
+        store.migrate(&stream, 1).await.unwrap();
+        let mut journal = store.journal(&stream);
+        let old = DecisionRow {
+            run: 1_000,
+            no: 1,
+            ..DecisionRow::default()
+        };
+        journal.decided(&old, None).await.unwrap();
+        let newest = vec![("elastic", 0)];
+        let (writer, mut brought) = Writer::start(store.journal(&stream), newest);
+        // Whatever the writer does beside writing, it has done it when it has looked twice.
+        bring(&mut journal, &mut brought).await;
+        bring(&mut journal, &mut brought).await;
+        writer.finish().await;
+        assert_eq!(journal.runs(2).await.unwrap(), [(1_000, 1)]);
+    }
 }
