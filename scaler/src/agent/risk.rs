@@ -17,6 +17,11 @@ const HYSTERESIS: f64 = 4.0;
 const SPARE: f64 = 1.3;
 /// A probability that is as good as none.
 const NEVER: f64 = 1e-6;
+/// Pods up to which every number of them is looked at…
+const FINE: u32 = 48;
+/// …and how many numbers above are, as large a share apart each: a decision takes as long for a pool of
+/// thousands as for one of a hundred.
+const COARSE: f64 = 24.0;
 
 /// What has been learned about rate and batches.
 #[derive(Clone, Debug)]
@@ -77,37 +82,63 @@ impl Model {
         let most = f64::from(max.max(1));
         let work = batches.seconds(forecast.tuples);
         let least = (SPARE * work / batches.goal).floor().clamp(1.0, most) as u32;
+        // Pods without a batch prevent nothing: so no more than there are batches of the largest window,
+        // and one beside them.
+        let windows = || {
+            forecast
+                .points
+                .iter()
+                .map(|point| point.tuples + forecast.queued)
+        };
+        let batches_at_most = windows()
+            .map(|tuples| batches.count(tuples))
+            .fold(0.0, f64::max);
+        let largest = (batches_at_most + 1.0).clamp(f64::from(least), most) as u32;
+        let range = f64::from(largest) / f64::from(least.max(FINE));
+        let ratio = range.max(1.0).powf(1.0 / COARSE);
         let mut late = Vec::new();
         let mut cheapest = f64::INFINITY;
-        for pods in least..=max.max(1) {
+        let mut pods = least;
+        loop {
+            let crew = self.orders.of(pods);
             let each = forecast.points.iter().map(|point| {
                 let tuples = point.tuples + forecast.queued;
-                point.weight * batches.late(tuples, pods, &self.orders)
+                point.weight * batches.late(tuples, crew)
             });
             let mean: f64 = each.sum();
-            late.push(mean);
+            late.push((pods, mean));
             cheapest = cheapest.min(f64::from(pods) + HYSTERESIS * price * mean);
             // Pods alone cost more than the best so far, whatever lateness they prevent.
-            if mean < NEVER || f64::from(pods) >= cheapest {
+            if mean < NEVER || f64::from(pods) >= cheapest || pods == largest {
                 break;
             }
+            let further = if pods < FINE {
+                0
+            } else {
+                (f64::from(pods) * ratio) as u32
+            };
+            pods = further.clamp(pods + 1, largest);
         }
-        Curve { least, late }
+        Curve { late }
     }
 }
 
-/// How likely a window is late, from a smallest number of pods on.
+/// How likely a window is late, by the number of pods.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
-    least: u32,
-    late: Vec<f64>,
+    /// Numbers of pods, ascending, and the probability with each; one at least.
+    late: Vec<(u32, f64)>,
 }
 
 impl Curve {
+    fn least(&self) -> u32 {
+        self.late.first().map_or(1, |&(pods, _)| pods)
+    }
+
     /// The size of least expected price, pods + `price` · P(late).
     pub fn size(&self, price: f64) -> u32 {
-        let (mut best, mut price_of_best) = (self.least, f64::INFINITY);
-        for (pods, late) in (self.least..).zip(&self.late) {
+        let (mut best, mut price_of_best) = (self.least(), f64::INFINITY);
+        for &(pods, late) in &self.late {
             let expected = f64::from(pods) + price * late;
             if expected < price_of_best {
                 (best, price_of_best) = (pods, expected);
@@ -124,5 +155,76 @@ impl Curve {
             return grown;
         }
         self.size(HYSTERESIS * price).min(current)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batches() -> Batches {
+        Batches {
+            tuples: 500.0,
+            base: 0.05,
+            each: 0.0006,
+            goal: 1.0,
+        }
+    }
+
+    /// A window of about so many tuples, give or take a fifth.
+    fn forecast(tuples: f64) -> Forecast {
+        let share = |part: u32| 0.8 + 0.01 * f64::from(part);
+        let points = (0..40).map(|part| Point {
+            tuples: share(part) * tuples,
+            weight: 1.0 / 40.0,
+        });
+        Forecast {
+            points: points.collect(),
+            tuples,
+            queued: 0.0,
+        }
+    }
+
+    #[test]
+    fn however_large_the_pool_may_be_few_sizes_are_looked_at() {
+        let model = Model::new(Assumed::default());
+        for tuples in [1e3, 1e5, 1e6, 5e6, 1e9] {
+            for price in [60.0, 100_000.0] {
+                let curve = model.curve(&forecast(tuples), &batches(), 10_000, price);
+                let looked_at = curve.late.len();
+                assert!(looked_at <= FINE as usize + 25, "{looked_at} at {tuples}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_size_found_in_coarse_steps_is_nearly_as_good_as_the_best() {
+        let model = Model::new(Assumed::default());
+        let (forecast, batches) = (forecast(1e6), batches());
+        for price in [60.0, 1_000.0, 100_000.0] {
+            let late = |pods: u32| {
+                let crew = model.orders.of(pods);
+                let points = forecast.points.iter();
+                points
+                    .map(|point| point.weight * batches.late(point.tuples, crew))
+                    .sum::<f64>()
+            };
+            let paid = |pods: u32| f64::from(pods) + price * late(pods);
+            let curve = model.curve(&forecast, &batches, 10_000, price);
+            let best = (curve.least()..=3_000)
+                .map(paid)
+                .fold(f64::INFINITY, f64::min);
+            let found = paid(curve.size(price));
+            assert!(found <= 1.05 * best, "{found} instead of {best} at {price}");
+        }
+    }
+
+    #[test]
+    fn a_small_pool_is_looked_at_pod_by_pod() {
+        let curve = Model::new(Assumed::default()).curve(&forecast(1e4), &batches(), 48, 60.0);
+        let sizes: Vec<u32> = curve.late.iter().map(|&(pods, _)| pods).collect();
+        let expected: Vec<u32> = (sizes[0]..).take(sizes.len()).collect();
+        assert_eq!(sizes, expected);
+        assert!(sizes.len() > 3, "{sizes:?}");
     }
 }
