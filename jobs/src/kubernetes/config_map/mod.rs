@@ -8,6 +8,7 @@
 mod once;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use futures_util::StreamExt as _;
@@ -31,6 +32,14 @@ pub struct ConfigMap {
     cluster: Cluster,
     api: Api<Object>,
     name: String,
+    reporter: Reporter,
+    last: Arc<Mutex<Option<Told>>>,
+}
+
+/// The last Event, and the recorder that would count an equal one.
+struct Told {
+    reason: String,
+    note: String,
     recorder: Recorder,
 }
 
@@ -52,7 +61,8 @@ impl ConfigMap {
         };
         Self {
             api: Api::namespaced(cluster.client.clone(), &cluster.namespace),
-            recorder: Recorder::new(cluster.client.clone(), reporter),
+            reporter,
+            last: Arc::default(),
             cluster: cluster.clone(),
             name: name.into(),
         }
@@ -138,11 +148,13 @@ impl ConfigMap {
         Ok(())
     }
 
-    /// Publishes an Event about it; equal ones within minutes are counted and not repeated.
+    /// Publishes an Event about it; one that equals the last within minutes is counted and not repeated.
     ///
     /// # Errors
     /// If the API server does not answer or refuses.
     pub async fn tell(&self, warning: bool, reason: &str, note: &str) -> anyhow::Result<()> {
+        // The API server takes a kilobyte.
+        let note: String = note.chars().take(250).collect();
         let about = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("ConfigMap".into()),
@@ -157,14 +169,32 @@ impl ConfigMap {
                 EventType::Normal
             },
             reason: reason.into(),
-            // The API server takes a kilobyte.
-            note: Some(note.chars().take(250).collect()),
+            note: Some(note.clone()),
             action: "Tune".into(),
             secondary: None,
         };
-        self.recorder
+        self.recorder(reason, note)
             .publish(&event, &about)
             .await
             .with_context(|| format!("cannot publish an Event about the ConfigMap {}", self.name))
+    }
+
+    /// A recorder takes Events for equal that differ in their notes only, and counts them under the first
+    /// note: so each note has one of its own.
+    fn recorder(&self, reason: &str, note: String) -> Recorder {
+        let locked = self.last.lock();
+        let mut last = locked.unwrap_or_else(|broken| broken.into_inner());
+        match &*last {
+            Some(told) if told.reason == reason && told.note == note => told.recorder.clone(),
+            _ => {
+                let recorder = Recorder::new(self.cluster.client.clone(), self.reporter.clone());
+                *last = Some(Told {
+                    reason: reason.into(),
+                    note,
+                    recorder: recorder.clone(),
+                });
+                recorder
+            }
+        }
     }
 }

@@ -1,0 +1,398 @@
+//! The scaler's process on a Deployment, against an API server and a dispatcher that the test plays: so it
+//! says when a backlog grows, and sees every call.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the tests are a shell: they read clocks"
+)]
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, patch, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+use windlass_dispatcher::store::{DecisionRow, Store};
+use windlass_functions::stream::Stream;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The world as the scaler finds it, and what it asked of it.
+struct Scene {
+    started: Instant,
+    replicas: u32,
+    ready: u32,
+    /// Workers that the dispatcher has parked, whoever asks.
+    parked: u32,
+    waiting: f64,
+    /// Tuples that wait more at every look.
+    growth: f64,
+    lease: Option<Value>,
+    resized: Vec<u32>,
+    kept: Vec<u32>,
+    /// The data of the ConfigMap, and every change of it as a watch tells it.
+    tuning: Option<Value>,
+    changes: Vec<String>,
+    /// Reason and note of every Event.
+    events: Vec<(String, String)>,
+}
+
+impl Scene {
+    fn config_map(&self) -> Option<Value> {
+        let data = self.tuning.as_ref()?;
+        Some(json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": { "name": "tuning", "resourceVersion": (self.changes.len() + 1).to_string() },
+            "data": data,
+        }))
+    }
+
+    /// Writes the ConfigMap, or deletes it.
+    fn write(&mut self, data: Option<Value>) {
+        let (before, there) = (self.config_map(), self.tuning.is_some());
+        self.tuning = data;
+        let (kind, object) = match self.config_map() {
+            None => ("DELETED", before),
+            now if there => ("MODIFIED", now),
+            now => ("ADDED", now),
+        };
+        let line = json!({ "type": kind, "object": object }).to_string();
+        self.changes.push(line + "\n");
+    }
+}
+
+type Shared = Arc<Mutex<Scene>>;
+
+fn lock(scene: &Shared) -> MutexGuard<'_, Scene> {
+    scene.lock().unwrap()
+}
+
+/// A Deployment of four pods.
+fn four() -> Shared {
+    Arc::new(Mutex::new(Scene {
+        started: Instant::now(),
+        replicas: 4,
+        ready: 4,
+        parked: 0,
+        waiting: 0.0,
+        growth: 0.0,
+        lease: None,
+        resized: Vec::new(),
+        kept: Vec::new(),
+        tuning: None,
+        changes: Vec::new(),
+        events: Vec::new(),
+    }))
+}
+
+/// What a dispatcher says of itself: a hundred tuples a second, and whatever waits.
+async fn status(State(scene): State<Shared>) -> Json<Value> {
+    let mut scene = lock(&scene);
+    scene.waiting += scene.growth;
+    let ms = scene.started.elapsed().as_millis() as u64;
+    Json(json!({ "workload": {
+        "arrived_tuples_total": ms as f64 / 10.0,
+        "waiting_tuples": scene.waiting,
+        "workers_ready": scene.ready,
+        "ready_ms_total": ms * 4,
+    }}))
+}
+
+async fn keep(State(scene): State<Shared>, Json(asked): Json<Value>) -> Json<Value> {
+    let mut scene = lock(&scene);
+    scene.kept.push(asked["size"].as_u64().unwrap() as u32);
+    Json(json!({ "active": scene.ready, "parked": scene.parked }))
+}
+
+async fn deployment(State(scene): State<Shared>) -> Json<Value> {
+    let scene = lock(&scene);
+    Json(json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": { "name": "workers" },
+        "spec": { "replicas": scene.replicas, "selector": {}, "template": {} },
+        "status": { "replicas": scene.replicas, "readyReplicas": scene.ready },
+    }))
+}
+
+async fn scale(State(scene): State<Shared>, Json(patch): Json<Value>) -> Json<Value> {
+    let mut scene = lock(&scene);
+    scene.replicas = patch["spec"]["replicas"].as_u64().unwrap() as u32;
+    let replicas = scene.replicas;
+    scene.resized.push(replicas);
+    Json(json!({
+        "apiVersion": "autoscaling/v1",
+        "kind": "Scale",
+        "metadata": { "name": "workers" },
+        "spec": { "replicas": replicas },
+    }))
+}
+
+async fn lease(State(scene): State<Shared>) -> (StatusCode, Json<Value>) {
+    match &lock(&scene).lease {
+        Some(lease) => (StatusCode::OK, Json(lease.clone())),
+        None => not_found(),
+    }
+}
+
+fn not_found() -> (StatusCode, Json<Value>) {
+    let status = json!({
+        "apiVersion": "v1", "kind": "Status", "status": "Failure", "message": "none",
+        "reason": "NotFound", "code": 404,
+    });
+    (StatusCode::NOT_FOUND, Json(status))
+}
+
+async fn write_lease(State(scene): State<Shared>, Json(lease): Json<Value>) -> Json<Value> {
+    lock(&scene).lease = Some(lease.clone());
+    Json(lease)
+}
+
+async fn create_lease(scene: State<Shared>, lease: Json<Value>) -> (StatusCode, Json<Value>) {
+    (StatusCode::CREATED, write_lease(scene, lease).await)
+}
+
+async fn config_map(State(scene): State<Shared>) -> (StatusCode, Json<Value>) {
+    let object = lock(&scene).config_map();
+    object.map_or_else(not_found, |object| (StatusCode::OK, Json(object)))
+}
+
+/// Lists the ConfigMap, or watches it from the version on that is asked for.
+async fn config_maps(
+    State(scene): State<Shared>,
+    Query(asked): Query<HashMap<String, String>>,
+) -> Response {
+    if asked.contains_key("watch") {
+        let from = asked["resourceVersion"].parse::<usize>().unwrap() - 1;
+        let changes = futures_util::stream::unfold((scene, from), async |(scene, from)| {
+            loop {
+                let change = lock(&scene).changes.get(from).cloned();
+                if let Some(line) = change {
+                    return Some((Ok::<_, Infallible>(line), (scene, from + 1)));
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        return Body::from_stream(changes).into_response();
+    }
+    let scene = lock(&scene);
+    let version = (scene.changes.len() + 1).to_string();
+    let items: Vec<Value> = scene.config_map().into_iter().collect();
+    let list = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMapList",
+        "metadata": { "resourceVersion": version },
+        "items": items,
+    });
+    Json(list).into_response()
+}
+
+/// A new Event, or one that is counted once more.
+async fn event(State(scene): State<Shared>, Json(event): Json<Value>) -> (StatusCode, Json<Value>) {
+    let said = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
+    lock(&scene).events.push((said("reason"), said("note")));
+    (StatusCode::CREATED, Json(event))
+}
+
+/// Plays API server and dispatcher at one address.
+async fn play(scene: Shared) -> SocketAddr {
+    let deployments = "/apis/apps/v1/namespaces/here/deployments/workers";
+    let maps = "/api/v1/namespaces/here/configmaps";
+    let events = "/apis/events.k8s.io/v1/namespaces/here/events";
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/here/leases";
+    let router = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/workers/keep", post(keep))
+        .route(deployments, get(deployment))
+        .route(&format!("{deployments}/scale"), patch(scale))
+        .route(maps, get(config_maps))
+        .route(&format!("{maps}/tuning"), get(config_map))
+        .route(events, post(event))
+        .route(&format!("{events}/{{name}}"), patch(event))
+        .route(leases, post(create_lease))
+        .route(
+            &format!("{leases}/windlass-scaler"),
+            get(lease).put(write_lease),
+        )
+        .with_state(scene);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    address
+}
+
+fn kubeconfig(server: SocketAddr) -> String {
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: played\n\
+         clusters: [{{name: played, cluster: {{server: \"http://{server}\"}}}}]\n\
+         contexts: [{{name: played, context: {{cluster: played, user: nobody, namespace: here}}}}]\n\
+         users: [{{name: nobody, user: {{}}}}]\n"
+    )
+}
+
+/// Starts `windlass scaler` there, with its tuning in the ConfigMap.
+async fn scaler(directory: &Path, server: SocketAddr) -> (Child, Store) {
+    let path = |name: &str| directory.join(name);
+    std::fs::write(path("kubeconfig"), kubeconfig(server)).unwrap();
+    let url = format!("sqlite:{}", path("w.sqlite").display());
+    let store = Store::connect(&url).await.unwrap();
+    store.migrate(&Stream::default(), 1).await.unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_windlass"))
+        .args(["scaler", "--pool", "kubernetes", "--deployment", "workers"])
+        .args(["--dispatcher", &format!("http://{server}")])
+        .args(["--config-map", "tuning"])
+        .env("KUBECONFIG", path("kubeconfig"))
+        .env("WINDLASS_STORE", url)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    (child, store)
+}
+
+/// A tuning of a constant size.
+fn of_size(size: u32) -> Value {
+    json!({ "mode": "static", "static-size": size.to_string(), "gap-caution": "0s" })
+}
+
+/// Waits until `is` holds of the scene.
+async fn until(scene: &Shared, what: &str, is: impl Fn(&Scene) -> bool) {
+    let waited = async {
+        while !is(&lock(scene)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let said = || {
+        let scene = lock(scene);
+        format!(
+            "{what}: resized to {:?}, kept {:?}",
+            scene.resized, scene.kept
+        )
+    };
+    let waited = tokio::time::timeout(40 * SECOND, waited).await;
+    assert!(waited.is_ok(), "{}", said());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_that_is_about_to_shrink_is_left_alone_when_the_backlog_grows() {
+    windlass_functions::trust::use_ring();
+    let directory = tempfile::tempdir().unwrap();
+    let scene = four();
+    let server = play(Arc::clone(&scene)).await;
+    lock(&scene).write(Some(of_size(2)));
+    let (mut scaler, store) = scaler(directory.path(), server).await;
+    until(&scene, "two are to stay at work", |s| s.kept.contains(&2)).await;
+    {
+        // The other two have nothing to do, as the API server knows: this is the moment. But work piles up.
+        let mut scene = lock(&scene);
+        assert!(scene.resized.is_empty(), "all four were at work");
+        (scene.ready, scene.parked, scene.growth) = (2, 2, 20_000.0);
+    }
+    until(&scene, "nobody is to be parked", |s| {
+        s.kept.contains(&u32::MAX)
+    })
+    .await;
+    let recalled = Instant::now();
+    tokio::time::sleep(4 * SECOND).await;
+    {
+        let mut scene = lock(&scene);
+        assert!(scene.resized.is_empty(), "it shrank while the backlog grew");
+        assert_eq!(scene.kept.last(), Some(&u32::MAX), "{:?}", scene.kept);
+        (scene.growth, scene.waiting) = (0.0, 0.0);
+    }
+    until(&scene, "it shrinks when that is over", |s| s.resized == [2]).await;
+    assert!(recalled.elapsed() > 9 * SECOND, "it does not flicker");
+
+    let pid = rustix::process::Pid::from_raw(scaler.id().unwrap() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(scaler.wait().await.unwrap().success());
+    let mut journal = store.journal(&Stream::default());
+    let run = journal.runs(1).await.unwrap()[0].0;
+    let rows = journal.decisions(run, 0, 1_000).await.unwrap();
+    let recall = |row: &&DecisionRow| (row.before, row.desired) == (2, 4);
+    let row = rows.iter().find(recall).expect("the recall is a decision");
+    assert_eq!(row.guards, "growing-backlog");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_config_map_that_is_deleted_emptied_or_edited_a_hundred_times_in_a_second_is_followed() {
+    windlass_functions::trust::use_ring();
+    let directory = tempfile::tempdir().unwrap();
+    let scene = four();
+    let server = play(Arc::clone(&scene)).await;
+    lock(&scene).write(Some(of_size(4)));
+    let (_scaler, store) = scaler(directory.path(), server).await;
+    let mut journal = store.journal(&Stream::default());
+    until(&scene, "it holds its Lease", |s| s.lease.is_some()).await;
+    let decides = async |journal: &mut windlass_dispatcher::store::Journal| {
+        while journal.decision(None, false).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(20 * SECOND, decides(&mut journal))
+        .await
+        .expect("it decides");
+
+    let edited = Instant::now();
+    for edit in 1..=100 {
+        let size = if edit == 100 { 7 } else { 5 + edit % 2 };
+        lock(&scene).write(Some(of_size(size)));
+        tokio::time::sleep(Duration::from_millis(9)).await;
+    }
+    until(&scene, "the last edit is in force", |s| s.replicas == 7).await;
+    let took = edited.elapsed();
+    assert!(
+        took < 3 * SECOND,
+        "a second of edits and two more: {took:?}"
+    );
+
+    let refused = async |what: &str, data: Option<Value>, why: &str| {
+        let before = lock(&scene).events.len();
+        lock(&scene).write(data);
+        let said = |s: &Scene| {
+            let refused =
+                |(reason, note): &(String, String)| reason == "TuningRefused" && note.contains(why);
+            s.events[before..].iter().any(refused)
+        };
+        until(&scene, what, said).await;
+        assert_eq!(lock(&scene).replicas, 7, "{what}: the last good one stays");
+    };
+    refused(
+        "a bad edit",
+        Some(json!({ "max-size": "none" })),
+        "max-size: expected pods",
+    )
+    .await;
+    refused("emptied", Some(json!({})), "emptied or deleted").await;
+    lock(&scene).write(Some(of_size(8)));
+    until(&scene, "it is mended", |s| s.replicas == 8).await;
+    lock(&scene).write(Some(of_size(7)));
+    {
+        let mut scene = lock(&scene);
+        (scene.ready, scene.parked) = (7, 1);
+    }
+    until(&scene, "and smaller again", |s| s.replicas == 7).await;
+    refused("deleted", None, "emptied or deleted").await;
+    let (state, _) = journal.state().await.unwrap().unwrap();
+    assert!(
+        state
+            .refused
+            .is_some_and(|why| why.contains("emptied or deleted"))
+    );
+
+    // Somebody deletes its Lease as well, and the tuning comes back.
+    lock(&scene).lease = None;
+    until(&scene, "it takes the Lease again", |s| s.lease.is_some()).await;
+    lock(&scene).write(Some(of_size(9)));
+    until(&scene, "it is in charge", |s| s.replicas == 9).await;
+}
