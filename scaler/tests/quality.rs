@@ -68,6 +68,23 @@ fn a_function_half_as_slow_again_from_half_time_is_late_in_few_windows() {
 }
 
 #[test]
+fn where_pods_take_eight_to_fifteen_seconds_to_start_the_shipped_table_is_no_worse_than_slo_ds2() {
+    let cases = Cases::new(&Pattern::SCORED, SEEDS, Scenario::SlowStarts.setting());
+    let ours = line(&shipped(), &cases);
+    let formula = Contender::Formula(Named::SloDs2Tuned).player(0, 0);
+    let theirs = line(&formula, &cases);
+    assert!(ours.j <= theirs.j, "{ours:?} {theirs:?}");
+}
+
+#[test]
+fn the_published_agent_scores_what_was_published_of_it() {
+    let cases = Cases::new(&Pattern::SCORED, 5_000..5_012, Scenario::None.setting());
+    let paper = Contender::Paper.player(0, Training::HOURS);
+    let scored = line(&paper, &cases);
+    assert!((scored.j - 1.74).abs() <= 0.03, "{scored:?}");
+}
+
+#[test]
 fn the_shipped_table_is_what_training_gives() {
     let mut agent = presets::untrained();
     Training::new(Training::HOURS, Training::SEED).train(&mut agent);
