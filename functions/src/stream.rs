@@ -208,7 +208,8 @@ mod tests {
     #[test]
     fn what_no_store_could_keep_is_refused() {
         assert_eq!(Stream::default().check(), Ok(()));
-        let spoil: [(&str, fn(&mut Stream)); 11] = [
+        type Spoil = fn(&mut Stream);
+        let spoil: [(&str, Spoil); 11] = [
             ("name is \"\"", |s| s.name.clear()),
             ("name is \"Orders\"", |s| s.name = "Orders".into()),
             ("name is \"aaa", |s| s.name = "a".repeat(65)),

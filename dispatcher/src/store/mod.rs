@@ -35,7 +35,7 @@ use url::Url;
 use windlass_functions::stream::Stream;
 use windlass_functions::trust;
 
-pub use audit::{Audit, SourceAudit, WindowTotal};
+pub use audit::{Audit, Imbalance, SourceAudit, WindowTotal};
 pub use board::{
     BoardReader, ChoiceSeen, Progress, ReplicaState, Replication, ScalerSeen, Skipped, Snapshot,
     Step, TableSeen,
