@@ -473,7 +473,7 @@ fn what_waits_for_a_moment_holds_a_scale_in_under_way_and_does_not_end_it() {
     for second in 0..40 {
         let (now, queued) = (start + second, f64::from(second % 2) * 0.2);
         let decided = shrinking(&mut controller, now, ABOUT_TO_BE_FIVE, queued);
-        assert_eq!(decided, None, "after {second} s");
+        assert!(decided.is_none_or(|d| d.desired == 5), "after {second} s");
         let grew = second % 2 == 1;
         assert_eq!(controller.forbids_scale_in(), grew, "after {second} s");
     }
@@ -561,6 +561,30 @@ fn a_tuning_that_is_deleted_emptied_or_edited_a_hundred_times_keeps_what_was_lea
         "{:?}",
         rig.sizes
     );
+}
+
+#[test]
+fn a_formula_says_what_it_measured_as_often_as_an_agent_would() {
+    let trace = constant(6_000, 400);
+    let tuning = Tuning {
+        mode: Mode::SloDs2,
+        decision_interval: 10.0,
+        ..Tuning::default()
+    };
+    let mut rig = Rig::new(&trace, 8, tuning);
+    rig.run(300, Ok);
+    rig.decisions.clear();
+    rig.run(40, Ok);
+    assert_eq!(rig.decisions.len(), 4, "{:?}", rig.decisions);
+    for decision in &rig.decisions {
+        assert_eq!((decision.before, decision.desired), (6, 6));
+        let features = decision.features.unwrap();
+        assert!((features.rate - 6_000.0).abs() < 1.0, "{features:?}");
+        assert!(
+            (900.0..1_100.0).contains(&features.capacity),
+            "{features:?}"
+        );
+    }
 }
 
 #[test]

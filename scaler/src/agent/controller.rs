@@ -9,7 +9,7 @@
 //! windows calls it back.
 
 use super::decision::{Cause, Decision, Guard};
-use super::history::{History, View};
+use super::history::{Every, History, View};
 use super::meter::Missing;
 use super::presets;
 use super::sample::{Pool, Sample};
@@ -41,6 +41,8 @@ pub struct Controller {
     /// The agent of mode `paper`.
     pub paper: Agent,
     formula: Option<Formula>,
+    /// When a formula's size is told even if it is the one that there is, as an agent's choices are.
+    telling: Every,
     history: History,
     last: Option<f64>,
     gap: Option<Gap>,
@@ -74,6 +76,7 @@ impl Controller {
             elastic,
             paper,
             formula: None,
+            telling: Every::new(Tuning::default().decision_interval),
             history: History::default(),
             last: None,
             gap: None,
@@ -126,6 +129,9 @@ impl Controller {
         self.paper.behaviour.reward = Goal::Utilization {
             target: t.target_utilization,
         };
+        if t.decision_interval != self.tuning.decision_interval {
+            self.telling = Every::new(t.decision_interval);
+        }
         if t.mode != self.tuning.mode {
             self.formula = formula(t);
             self.elastic.interrupt();
@@ -136,7 +142,7 @@ impl Controller {
         self.tuning = tuning;
     }
 
-    /// Sees a second go by; `None` if the pool is to stay as it is and there is nothing to tell.
+    /// Sees a second go by; `None` if there is nothing to tell, and the pool is to stay as it is.
     pub fn second(&mut self, second: Second) -> Option<Decision> {
         let jumped = self.last.is_some_and(|last| {
             let elapsed = second.now - last;
@@ -197,6 +203,7 @@ impl Controller {
             self.elastic.start_over();
             self.paper.start_over();
             self.formula = formula(&self.tuning);
+            self.telling = Every::new(self.tuning.decision_interval);
         }
         let seconds = now - gap.since;
         let boost = !gap.boosted && seconds >= self.tuning.gap_patience;
@@ -264,7 +271,11 @@ impl Controller {
         if growing && desired > current && guards.contains(&Guard::GrowingBacklog) {
             self.recalled_until = Some(second.now + RECALLED);
         }
-        let told = matches!(cause, Cause::Agent(_)) || desired != current;
+        let told = match cause {
+            Cause::Agent(_) => true,
+            Cause::Formula => desired != current || self.telling.due(second.now),
+            _ => desired != current,
+        };
         told.then(|| Decision {
             at: second.now,
             before: current,

@@ -73,14 +73,9 @@ impl Decision {
                 let chosen = choice.candidates.get(choice.chosen);
                 let action = chosen.map_or_else(String::new, |chosen| chosen.action.label());
                 let how = if choice.explored { "tries" } else { "chooses" };
-                let features = self.features.unwrap_or_default();
-                write!(
-                    text,
-                    "{how} {action} at {:.0} tuples/s, a demand of {:.1} and {:.2} s of backlog",
-                    features.rate, features.demand, features.backlog
-                )
+                write!(text, "{how} {action}{}", self.situation())
             }
-            Cause::Formula => write!(text, "by formula"),
+            Cause::Formula => write!(text, "by formula{}", self.situation()),
             Cause::Guard => write!(text, "between two choices"),
             Cause::Gap { seconds, reason } => {
                 write!(text, "no measurements for {seconds:.0} s ({reason})")
@@ -90,6 +85,16 @@ impl Decision {
             let _ = write!(text, "; {}", guard.meaning());
         }
         text
+    }
+
+    fn situation(&self) -> String {
+        let of = |f: &Features| {
+            format!(
+                " at {:.0} tuples/s, a demand of {:.1} and {:.2} s of backlog",
+                f.rate, f.demand, f.backlog
+            )
+        };
+        self.features.as_ref().map_or_else(String::new, of)
     }
 
     /// Everything about it, a line each. `layout` names the state's bins; `followed` is the reward
@@ -250,7 +255,7 @@ mod tests {
         };
         let text = decision.explain(None, None);
         for said in [
-            "4 → 8: by formula",
+            "4 → 8: by formula at 6000 tuples/s, a demand of 5.2",
             "measured: rate 6000.0 tuples/s, capacity 1142.0",
         ] {
             assert!(text.contains(said), "{said} in\n{text}");
