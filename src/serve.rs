@@ -48,6 +48,8 @@ pub struct Serving {
     pub replicas: Option<Replicas>,
     /// Token between workers and dispatcher.
     pub token: Option<String>,
+    /// What who looks on may send to read status and metrics.
+    pub status_token: Option<String>,
     /// Where the invocation API listens.
     pub listener: TcpListener,
     /// Set for HTTPS.
@@ -117,6 +119,7 @@ impl Server {
             listener: serving.listener,
             tls: serving.tls,
             token: serving.token,
+            status_token: serving.status_token,
             pool: pool.clone(),
             lease: LEASE,
             limits: Limits::default(),

@@ -14,10 +14,11 @@ use anyhow::Context;
 
 /// Flags whose values may be secret, and the variables that stand for them; that of the token depends
 /// on whose it is.
-const FLAGS: [(&str, &str); 4] = [
+const FLAGS: [(&str, &str); 5] = [
     ("--broker", "WINDLASS_BROKER"),
     ("--store", "WINDLASS_STORE"),
     ("--replica", "WINDLASS_REPLICAS"),
+    ("--status-token", "WINDLASS_STATUS_TOKEN"),
     (TOKEN, ""),
 ];
 const TOKEN: &str = "--token";
@@ -116,7 +117,7 @@ fn value(words: &[OsString]) -> OsString {
 
 /// Whether a flag's value is a token, or an address that names a user.
 fn is_secret(flag: &str, value: OsString) -> bool {
-    flag == TOKEN || OsStr::new(&value).as_bytes().contains(&b'@')
+    flag.ends_with("token") || OsStr::new(&value).as_bytes().contains(&b'@')
 }
 
 #[cfg(test)]
@@ -134,13 +135,15 @@ mod tests {
 
     #[test]
     fn a_password_or_a_token_moves_into_the_environment() {
-        let line = "dispatch --broker amqp://u:p@h --shards 2 --store=mysql://u:p=q@h/d --token t";
+        let line = "dispatch --broker amqp://u:p@h --shards 2 --store=mysql://u:p=q@h/d --token t \
+                    --status-token s";
         let (kept, moved) = split(line).unwrap();
         assert_eq!(kept, "dispatch --shards 2");
         let expected = [
             ("WINDLASS_BROKER", "amqp://u:p@h"),
             ("WINDLASS_STORE", "mysql://u:p=q@h/d"),
             ("WINDLASS_X_TOKEN", "t"),
+            ("WINDLASS_STATUS_TOKEN", "s"),
         ];
         assert_eq!(moved, expected.map(|(name, value)| (name, value.into())));
     }

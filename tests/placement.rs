@@ -61,6 +61,7 @@ impl Site {
             replicas: None,
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             token: Some("t0ken".into()),
+            status_token: None,
             lease: Duration::from_secs(10),
             limits: Limits::default(),
             jobs: Some(Jobs { settings, orders }),

@@ -153,6 +153,7 @@ async fn server(
         store,
         replicas: None,
         token: None,
+        status_token: None,
         listener: serve::listen(([127, 0, 0, 1], 0).into(), None)
             .await
             .unwrap(),

@@ -47,6 +47,8 @@ pub struct Config {
     pub pool: Option<Arc<Pool>>,
     /// If set, workers must present it.
     pub token: Option<String>,
+    /// With it, status and metrics may be read and nothing else.
+    pub status_token: Option<String>,
     /// For how long an idle shard stays ours without a sign of life.
     pub lease: Duration,
     /// When an invocation counts as failed and what follows.
@@ -90,6 +92,7 @@ impl Service {
             metrics: Arc::clone(&metrics),
             clock,
             token: config.token,
+            status_token: config.status_token,
             pool: config.pool,
             function: config.stream.query.clone(),
         });

@@ -16,6 +16,7 @@ use windlass_functions::function::{Function, Gmv};
 use windlass_functions::stream::Stream;
 
 const TOKEN: &str = "t0ken";
+const STATUS_TOKEN: &str = "l00k";
 
 /// A dispatcher that asks for [`TOKEN`] and has one order to be counted.
 struct Site {
@@ -47,6 +48,7 @@ impl Site {
             tls: None,
             pool: None,
             token: Some(TOKEN.into()),
+            status_token: Some(STATUS_TOKEN.into()),
             lease: Duration::from_secs(10),
             limits: Limits::default(),
             jobs: None,
@@ -170,6 +172,9 @@ async fn every_call_but_the_probes_needs_the_token() {
         }
         let response = call().bearer_auth(TOKEN).send().await.unwrap();
         assert_ne!(response.status(), 401, "{path}");
+        let response = call().bearer_auth(STATUS_TOKEN).send().await.unwrap();
+        let may_look = ["/v1/status", "/metrics"].contains(&&path[..]);
+        assert_eq!(response.status() == 401, !may_look, "{path}");
     }
     for probe in ["/healthz", "/readyz"] {
         let response = site.client.get(site.url(probe)).send().await.unwrap();

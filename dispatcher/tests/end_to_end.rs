@@ -67,6 +67,7 @@ async fn orders_become_rows() {
         tls: None,
         pool: None,
         token: None,
+        status_token: None,
         lease: Duration::from_secs(10),
         limits: Limits::default(),
         jobs: None,

@@ -34,7 +34,7 @@ pub struct Board {
     /// A dispatcher whose pool, queue and latency are shown
     #[arg(long, value_name = "URL", env = "WINDLASS_DISPATCHER")]
     dispatcher: Option<String>,
-    /// That dispatcher's token
+    /// That dispatcher's token; its --status-token is enough
     #[arg(
         long,
         value_name = "TOKEN",

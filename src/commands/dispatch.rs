@@ -151,6 +151,15 @@ pub struct DispatchArgs {
         requires = "tls_cert"
     )]
     pub tls_key: Option<PathBuf>,
+    /// A second token, with which status and metrics may be read and nothing else: for a board, for
+    /// Prometheus
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "WINDLASS_STATUS_TOKEN",
+        hide_env_values = true
+    )]
+    pub status_token: Option<String>,
 }
 
 impl DispatchArgs {
@@ -183,6 +192,7 @@ impl DispatchArgs {
             grace: self.grace.or(file.grace),
             tls_cert: self.tls_cert.or_else(|| file.tls_cert.clone()),
             tls_key: self.tls_key.or_else(|| file.tls_key.clone()),
+            status_token: self.status_token.or_else(|| file.status_token.clone()),
         }
     }
 }
@@ -274,6 +284,7 @@ impl Dispatch {
             replicas,
             shards: self.shards.count(config),
             token: self.token.get(config),
+            status_token: how.status_token,
             listen: how
                 .listen
                 .unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070)),
@@ -310,6 +321,8 @@ pub struct Settings {
     pub shards: u32,
     /// Bearer token that workers must send.
     pub token: Option<String>,
+    /// Bearer token for status and metrics alone.
+    pub status_token: Option<String>,
     /// Where to serve the invocation API.
     pub listen: SocketAddr,
     /// How many local workers to start.
@@ -407,6 +420,7 @@ async fn try_to_start(settings: Settings, stream: &Stream) -> anyhow::Result<Ser
         grace: settings.grace,
         settings: settings.shard(),
         token: settings.token,
+        status_token: settings.status_token,
     })
     .await
 }

@@ -42,7 +42,7 @@ async fn orders_are_counted_once_on_the_warm_pool() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_board_reads_both_replicas() {
+async fn the_board_reads_both_replicas_and_looks_at_the_dispatcher() {
     let Some(_turn) = turn().await else {
         return;
     };
@@ -51,16 +51,22 @@ async fn the_board_reads_both_replicas() {
         address(SHARED, "windlass-board")
     );
     let mut status = Value::Null;
-    eventually(WITHIN, "both replicas are read", async || {
-        let asked = reqwest::Client::new().get(&url).bearer_auth("local").send();
-        let Ok(answer) = asked.await else {
-            return false;
-        };
-        let body = answer.bytes().await.unwrap_or_default();
-        status = serde_json::from_slice(&body).unwrap_or_default();
-        let replicas = status["replicas"].as_array();
-        replicas.is_some_and(|all| all.len() == 2 && all.iter().all(|of| of["skipped"].is_null()))
-    })
+    eventually(
+        WITHIN,
+        "both replicas and the status are read",
+        async || {
+            let asked = reqwest::Client::new().get(&url).bearer_auth("local").send();
+            let Ok(answer) = asked.await else {
+                return false;
+            };
+            let body = answer.bytes().await.unwrap_or_default();
+            status = serde_json::from_slice(&body).unwrap_or_default();
+            let replicas = status["replicas"].as_array();
+            let read =
+                |all: &Vec<Value>| all.len() == 2 && all.iter().all(|of| of["skipped"].is_null());
+            replicas.is_some_and(read) && !status["operations"].is_null()
+        },
+    )
     .await;
 }
 

@@ -12,6 +12,9 @@
 //! | `POST /v1/pool` `{"size": 4}` | 202; the local pool's new size; 409 if there is no such pool |
 //! | `GET /v1/status` | JSON ([`crate::status::Status`]) |
 //! | `GET /metrics`, `/healthz`, `/readyz` | Prometheus text; probes, which need no token |
+//!
+//! Status and metrics may also be read with a token of their own, which opens nothing else: for who looks
+//! on and is not to be handed a batch.
 
 mod listener;
 mod worker;
@@ -54,6 +57,8 @@ pub struct Api {
     pub clock: Clock,
     /// If set, every call but the probes must carry it as a bearer token.
     pub token: Option<String>,
+    /// If set, status and metrics may be read with it in place of `token`.
+    pub status_token: Option<String>,
     /// The local workers, if there is such a pool.
     pub pool: Option<Arc<Pool>>,
     /// Name of the function that workers run, for the `windlass-function` header.
@@ -121,10 +126,16 @@ pub async fn serve(
         .route("/v1/workers/{name}/leave", post(worker::leave))
         .route("/v1/workers/keep", post(worker::keep))
         .route("/v1/pool", post(resize))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), authorize));
+    let looking = Router::new()
         .route("/v1/status", get(status))
         .route("/metrics", get(metrics))
-        .layer(middleware::from_fn_with_state(Arc::clone(&api), authorize));
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&api),
+            authorize_looking,
+        ));
     let router = guarded
+        .merge(looking)
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .layer(DefaultBodyLimit::max(RESPONSE_BYTES))
@@ -138,12 +149,34 @@ pub async fn serve(
 }
 
 async fn authorize(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let Some(token) = &api.token else {
-        return next.run(request).await;
-    };
-    if shown(request.headers()).is_some_and(|shown| same(shown.as_bytes(), token.as_bytes())) {
-        return next.run(request).await;
+    let admitted = admits(&api, request.headers(), &[&api.token]);
+    if admitted {
+        next.run(request).await
+    } else {
+        refusal()
     }
+}
+
+async fn authorize_looking(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let admitted = admits(&api, request.headers(), &[&api.token, &api.status_token]);
+    if admitted {
+        next.run(request).await
+    } else {
+        refusal()
+    }
+}
+
+/// Whether nobody need show a token, or one of these is shown.
+fn admits(api: &Api, headers: &HeaderMap, tokens: &[&Option<String>]) -> bool {
+    // An empty one is a variable that was left empty, not a password that everybody knows.
+    let accepted = tokens.iter().copied().flatten();
+    let mut accepted = accepted.filter(|token| !token.is_empty());
+    api.token.is_none()
+        || shown(headers)
+            .is_some_and(|shown| accepted.any(|token| same(shown.as_bytes(), token.as_bytes())))
+}
+
+fn refusal() -> Response {
     let problem = "expected the dispatcher's token in `authorization: Bearer …` \
                    (WINDLASS_TOKEN for windlass's own workers)\n";
     (StatusCode::UNAUTHORIZED, problem).into_response()

@@ -103,6 +103,7 @@ impl Demo {
             store: store.clone(),
             replicas: None,
             token: None,
+            status_token: None,
             listener: serve::listen(([127, 0, 0, 1], 0).into(), None).await?,
             tls: None,
             workers: self.workers,
