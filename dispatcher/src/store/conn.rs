@@ -27,6 +27,8 @@ pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(2);
 /// Instructions of SQLite's machine between two looks at the clock: some tens of microseconds.
 const OPS: i32 = 10_000;
+/// From finding an SQLite file locked to looking again.
+const LOCKED: Duration = Duration::from_millis(10);
 /// How long a read of many rows may take.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -140,7 +142,7 @@ impl Target {
             match self {
                 Self::MySql(options) => Conn::mysql(options.connect().await?).await,
                 Self::Sqlite(options) => Ok(Conn {
-                    inner: Some(Inner::Sqlite(options.connect().await?)),
+                    inner: Some(Inner::Sqlite(open_file(options).await?)),
                     dialect: Dialect::Sqlite,
                     packet: 256 << 10,
                 }),
@@ -149,6 +151,17 @@ impl Target {
         tokio::time::timeout(CONNECT_TIMEOUT, opening)
             .await
             .map_err(|_| DbError::Timeout(CONNECT_TIMEOUT))?
+    }
+}
+
+/// Opens an SQLite file. Its journal's mode is set then, for which SQLite does not wait: of those that
+/// open a new file at once, one may do so, and the others are told that it is locked.
+async fn open_file(options: &SqliteConnectOptions) -> Result<SqliteConnection, DbError> {
+    loop {
+        match options.connect().await.map_err(DbError::from) {
+            Err(error) if error.is_contention() => tokio::time::sleep(LOCKED).await,
+            opened => return opened,
+        }
     }
 }
 

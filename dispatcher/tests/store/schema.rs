@@ -22,7 +22,7 @@ databases! {
 databases!(file, Sqlite, a_store_that_is_no_file_is_refused);
 
 async fn migrating_at_once_and_again_is_harmless(backend: &Backend) {
-    let tasks: Vec<_> = (0..4)
+    let tasks: Vec<_> = (0..16)
         .map(|_| {
             let url = backend.url.clone();
             tokio::spawn(async move {
