@@ -518,6 +518,33 @@ fn a_calendar_floor_holds_and_is_named() {
 }
 
 #[test]
+fn a_calendar_floor_needs_no_metrics() {
+    let trace = constant(1_000, 200);
+    let mut rig = Rig::new(&trace, 4, Tuning::default());
+    rig.run(60, Ok);
+    rig.run(1, |_| Err(Missing::NoAnswer));
+    rig.calendar = 30;
+    rig.run(3, |_| Err(Missing::NoAnswer));
+    assert_eq!(rig.world.pool().size(), 30);
+    let told = rig.decisions.iter();
+    let told = told.filter(|d| d.guards == [Guard::Calendar]).count();
+    assert_eq!(told, 1);
+}
+
+#[test]
+fn a_limit_that_is_lowered_waits_for_a_backlog_to_stop_growing() {
+    let trace = constant(60_000, 100);
+    let mut rig = Rig::new(&trace, 20, Tuning::default());
+    rig.run(5, Ok);
+    rig.controller.retune(Tuning {
+        max_size: 10,
+        ..Tuning::default()
+    });
+    rig.run(10, Ok);
+    assert!(rig.sizes.iter().all(|&size| size >= 20), "{:?}", rig.sizes);
+}
+
+#[test]
 fn mode_off_leaves_the_pool_alone() {
     let trace = constant(20_000, 100);
     let tuning = Tuning {

@@ -81,7 +81,7 @@ async fn workers_jobs_and_the_scaler_speak_https_to_the_dispatcher() {
             .env("WINDLASS_STORE", &site.store);
         well(&export.output().expect("the windlass command starts"));
         let seconds = std::fs::read_to_string(&seconds).expect("the seconds");
-        let arrived = |line: &str| line.split(',').nth(6)?.parse::<f64>().ok();
+        let arrived = |line: &str| line.split(',').nth(7)?.parse::<f64>().ok();
         seconds
             .lines()
             .filter_map(arrived)

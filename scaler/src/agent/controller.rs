@@ -178,10 +178,15 @@ impl Controller {
         decided
     }
 
-    /// Holds; once a gap, after some patience, enlarges the pool a little. Never to the maximum.
+    /// Holds; once a gap, after some patience, enlarges the pool a little, never to the maximum. What
+    /// the calendar asks for needs no measurements.
     fn gap(&mut self, second: &Second, reason: Missing) -> Option<Decision> {
         self.forbids_scale_in = true;
         let begun = self.gap.is_none();
+        if begun {
+            // The clock may be another one when it is over.
+            self.recalled_until = None;
+        }
         let now = if second.now.is_finite() {
             second.now
         } else {
@@ -218,14 +223,18 @@ impl Controller {
         } else {
             whole
         };
+        let floor = second.calendar.min(self.tuning.max_size);
+        let raised = self.tuning.mode != Mode::Off && current > 0 && floor > desired;
+        let desired = if raised { floor } else { desired };
+        let tells = begun || boost || (raised && self.expected != Some(desired));
         self.expected = Some(desired);
-        (begun || boost).then(|| Decision {
+        tells.then(|| Decision {
             at: now,
             before: current,
             desired,
             cause: Cause::Gap { seconds, reason },
             features: None,
-            guards: Vec::new(),
+            guards: raised.then_some(Guard::Calendar).into_iter().collect(),
         })
     }
 
@@ -337,8 +346,14 @@ impl Controller {
         if size < self.tuning.min_size {
             set(self.tuning.min_size, Guard::Min, &mut size);
         }
-        if size > self.tuning.max_size {
-            set(self.tuning.max_size, Guard::Max, &mut size);
+        // One that is larger already, because somebody made it so or the limit was lowered, waits like any
+        // other until it may shrink.
+        let most = match forbidden {
+            Some(_) => self.tuning.max_size.max(current),
+            None => self.tuning.max_size,
+        };
+        if size > most {
+            set(most, Guard::Max, &mut size);
         }
         size
     }
