@@ -14,11 +14,12 @@ use anyhow::Context;
 
 /// Flags whose values may be secret, and the variables that stand for them; that of the token depends
 /// on whose it is.
-const FLAGS: [(&str, &str); 5] = [
+const FLAGS: [(&str, &str); 6] = [
     ("--broker", "WINDLASS_BROKER"),
     ("--store", "WINDLASS_STORE"),
     ("--replica", "WINDLASS_REPLICAS"),
     ("--status-token", "WINDLASS_STATUS_TOKEN"),
+    ("--dispatcher-token", "WINDLASS_TOKEN"),
     (TOKEN, ""),
 ];
 const TOKEN: &str = "--token";
@@ -145,6 +146,14 @@ mod tests {
             ("WINDLASS_X_TOKEN", "t"),
             ("WINDLASS_STATUS_TOKEN", "s"),
         ];
+        assert_eq!(moved, expected.map(|(name, value)| (name, value.into())));
+    }
+
+    #[test]
+    fn a_board_has_a_token_of_its_own_and_its_dispatchers() {
+        let (kept, moved) = split("board --token t --dispatcher-token=d").unwrap();
+        assert_eq!(kept, "board");
+        let expected = [("WINDLASS_X_TOKEN", "t"), ("WINDLASS_TOKEN", "d")];
         assert_eq!(moved, expected.map(|(name, value)| (name, value.into())));
     }
 

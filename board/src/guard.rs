@@ -61,7 +61,9 @@ pub(crate) async fn authorize(
         };
         // A path of two slashes would lead to another host.
         let place = format!("/{}", place.trim_start_matches('/'));
-        let cookie = format!("{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/");
+        // Not `Strict`: a link that somebody shared is followed from another site. Nothing that can be
+        // asked for here changes anything.
+        let cookie = format!("{COOKIE}={token}; HttpOnly; SameSite=Lax; Path=/");
         let headers = [(header::LOCATION, place), (header::SET_COOKIE, cookie)];
         return (StatusCode::SEE_OTHER, headers).into_response();
     }

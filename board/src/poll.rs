@@ -1,8 +1,10 @@
 //! The one poller of the process.
 //!
 //! Every [`TICK`] it asks each replica how far it is (one statement). Only when something was
-//! committed does it read a snapshot: of the windows that were not final before, and once in
-//! [`WHOLE`] of the whole history, since a replay from quarantine may change final windows.
+//! committed does it read a snapshot: of the windows that were not final before. A replay from
+//! quarantine may change final ones: when the totals grew by other than these windows did, the whole
+//! history is read with the next tick (but for [`AGAIN`] after the last time: a source that lags by more
+//! than the history changes windows that are never shown), and once in [`WHOLE`] in any case.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,6 +26,8 @@ use crate::trouble::{Failure, Growth, Seen, Troubles};
 const TICK: Duration = Duration::from_millis(200);
 /// How often the whole history is read again.
 const WHOLE: Duration = Duration::from_secs(10);
+/// How soon it is read once more where the totals ask for it.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How often the status is sent.
 const STATUS: Duration = Duration::from_secs(1);
 /// Statuses kept: five minutes.
@@ -46,6 +50,8 @@ async fn poll(shared: Arc<Shared>, has_dispatcher: bool, told: watch::Receiver<A
         troubles: Troubles::default(),
         since: None,
         whole_at: now(),
+        unexplained: false,
+        again_at: now(),
         failure: None,
         quarantined: Growth::default(),
         jobs: Jobs::default(),
@@ -73,6 +79,10 @@ struct Poller {
     /// Windows before this were final when last read.
     since: Option<i64>,
     whole_at: Instant,
+    /// The totals grew by other than the windows that were read: others have changed, too.
+    unexplained: bool,
+    /// From when on they are looked for.
+    again_at: Instant,
     failure: Option<Failure>,
     quarantined: Growth,
     jobs: Jobs,
@@ -86,7 +96,7 @@ impl Poller {
             return None;
         };
         let shown = self.shared.live().screen.totals().commits;
-        let whole = now() >= self.whole_at;
+        let whole = now() >= self.whole_at || (self.unexplained && now() >= self.again_at);
         if furthest.commits == shown && !whole {
             return progress;
         }
@@ -98,8 +108,13 @@ impl Poller {
                     .then_some(Failure::Restored);
                 if snapshot.progress.commits >= shown {
                     self.since = snapshot.final_start;
-                    if whole {
+                    if since.is_none() {
                         self.whole_at = now() + WHOLE;
+                        self.again_at = now() + AGAIN;
+                        self.unexplained = false;
+                    } else {
+                        let screen = Arc::clone(&self.shared.live().screen);
+                        self.unexplained |= !screen.explains(&snapshot);
                     }
                     self.take(snapshot);
                 }
@@ -129,12 +144,17 @@ impl Poller {
         let told = Arc::clone(&self.told.borrow());
         let at = unix_ms();
         let replicas = self.shared.reader.replicas();
-        let quarantined = self.shared.live().status.quarantined;
+        let quarantined = {
+            let live = self.shared.live();
+            // Before anything was read, 0 is not what there was.
+            let known = !live.screen.server().is_empty();
+            known.then_some(live.status.quarantined)
+        };
         let seen = Seen {
             replicas: &replicas,
             failure: self.failure.as_ref(),
             silent_ms: progress.and_then(|p| Some((p.now - p.seen_at?).max(0).cast_unsigned())),
-            quarantined: self.quarantined.grown_to(quarantined),
+            quarantined: quarantined.map_or(0, |count| self.quarantined.grown_to(count)),
             told: &told,
         };
         self.troubles.update(at, seen.troubles());

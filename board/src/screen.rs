@@ -159,6 +159,23 @@ impl Screen {
         (!same).then_some(frame)
     }
 
+    /// Whether the totals have grown by what the windows of `snapshot` have. If not, windows have
+    /// changed that it does not cover.
+    pub fn explains(&self, snapshot: &Snapshot) -> bool {
+        let totals: u64 = snapshot.totals.iter().map(|row| row.orders).sum();
+        let windows: u64 = snapshot.windows.iter().map(|row| row.orders).sum();
+        let covered = self
+            .seconds
+            .range(snapshot.from..)
+            .map(|(_, second)| second);
+        let before: u64 = covered
+            .flat_map(|second| second.sales())
+            .map(|sales| sales.orders)
+            .sum();
+        i128::from(totals) - i128::from(self.frame.total.orders)
+            == i128::from(windows) - i128::from(before)
+    }
+
     /// All of it, for a viewer that knows nothing yet.
     pub fn whole(&self) -> Frame {
         let windows = self
@@ -435,6 +452,28 @@ mod tests {
         );
         assert_eq!(frame.total.gmv, "16.00");
         assert_eq!(screen.whole().windows.len(), 2);
+    }
+
+    #[test]
+    fn a_replay_into_a_final_window_shows_in_the_totals() {
+        let mut screen = Screen::default();
+        let with = |orders, rows: Vec<GmvRow>| {
+            let mut read = snapshot(1, rows, "0.00");
+            read.from = instant("2026-11-11 00:00:02.000").unwrap();
+            read.totals[0].orders = orders;
+            read
+        };
+        let of = |second| row(second, "Anhui", "10.00", 0, "open");
+        let mut whole = with(4, vec![of(1), of(2)]);
+        whole.from = 0;
+        screen.take(whole);
+        assert!(screen.explains(&with(4, vec![of(2)])));
+        assert!(screen.explains(&with(6, vec![of(2), of(3)])));
+        assert!(
+            !screen.explains(&with(5, vec![of(2)])),
+            "one came to second 1"
+        );
+        assert!(!screen.explains(&with(4, vec![of(2), of(3)])));
     }
 
     #[test]

@@ -25,6 +25,9 @@ Examples:
 
 A user that may SELECT is all it needs. It never asks a primary.";
 
+/// Databases count by the millisecond, and take none of them for no limit.
+const SHORTEST_READ: Duration = Duration::from_millis(1);
+
 /// Arguments of `windlass board`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -84,6 +87,13 @@ impl Board {
                 "expected a replica to read from, got none; pass --replica \
                  mysql://USER:PASSWORD@HOST:3306/DATABASE or sqlite:PATH, set WINDLASS_REPLICAS, or \
                  write `replicas = [\"…\"]` into the --config file"
+            );
+        }
+        if self.read_limit.0 < SHORTEST_READ {
+            bail!(
+                "expected a --read-limit of at least {}, got {}",
+                Span(SHORTEST_READ),
+                self.read_limit
             );
         }
         let tls = self.tls_cert.clone().zip(self.tls_key.clone());

@@ -28,7 +28,8 @@ export class Live {
     let revised = false;
     for (const window of frame.windows) {
       const old = this.windows.get(window.start);
-      if (old && window.revision > old.revision) {
+      // What came on time while it was open is no correction.
+      if (old && old.state !== "open" && window.revision > old.revision) {
         delta += hundredths(window.gmv) - hundredths(old.gmv);
         revised = true;
       }

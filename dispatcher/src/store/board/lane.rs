@@ -154,6 +154,7 @@ impl Lane {
             answer = ask => answer,
             () = late => {
                 *lock(&self.rests_until) = Some(Instant::now() + REST);
+                self.replicates(Replication::Unknown);
                 Err(StoreError::Unreachable(format!(
                     "no answer from {} for {} s longer than from others: is the server running, and does the \
                      network lead to it?",
