@@ -4,6 +4,9 @@
 //! Verbs of the user who asks, in windlass's namespace: `services/proxy` get; `deployments` (apps) get
 //! for the pool's size; `secrets` get on `windlass-token`, unless the user has the token anyway.
 
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -11,6 +14,9 @@ use serde::Serialize;
 
 use super::task::TaskError;
 use super::{Cluster, names};
+
+/// How long a dispatcher may take to answer through the API server.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The warm pool as its Deployment shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -27,11 +33,16 @@ impl Cluster {
     /// # Errors
     /// If the cluster refuses, or no dispatcher answers.
     pub async fn dispatcher_status(&self, token: Option<&str>) -> Result<String, TaskError> {
-        let plain = self.proxied("", token).await;
-        match plain {
-            // One that speaks TLS is no answer to plain HTTP.
-            Err(TaskError::Unavailable(_)) => self.proxied("https:", token).await.or(plain),
-            answered => answered,
+        // One of them is what it does not speak, of which the proxy says that nothing answers; the client
+        // asks that again for minutes, as it does where there is no dispatcher.
+        let plain = std::pin::pin!(self.proxied("", token));
+        let tls = std::pin::pin!(self.proxied("https:", token));
+        match select(plain, tls).await {
+            Either::Left((Err(TaskError::Unavailable(why)), tls)) => {
+                tls.await.or(Err(TaskError::Unavailable(why)))
+            }
+            Either::Right((Err(TaskError::Unavailable(_)), plain)) => plain.await,
+            Either::Left((answered, _)) | Either::Right((answered, _)) => answered,
         }
     }
 
@@ -49,7 +60,13 @@ impl Cluster {
         let request = request
             .body(Vec::new())
             .map_err(|error| TaskError::Unavailable(error.to_string()))?;
-        let answer = self.client.request_text(request).await;
+        let asking = self.client.request_text(request);
+        let answer = tokio::time::timeout(TIMEOUT, asking).await.map_err(|_| {
+            TaskError::Unavailable(format!(
+                "no answer through the API server within {} s",
+                TIMEOUT.as_secs()
+            ))
+        })?;
         answer.map_err(|error| match TaskError::of(error, name) {
             TaskError::Missing(_) => {
                 TaskError::NotInstalled(self.namespace.clone(), "Service windlass-dispatcher")
