@@ -50,7 +50,7 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Most rows in one message.
     pub rows: usize,
-    /// Most distinct keys in one message.
+    /// Most distinct keys in one message; as many sources, and windows that its tuples lie in.
     pub keys: usize,
     /// Longest source or key, bytes of UTF-8; at most 255.
     pub text_bytes: usize,
@@ -64,7 +64,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             message_bytes: 16 << 20,
-            rows: 1 << 20,
+            rows: 1 << 18,
             keys: 10_000,
             text_bytes: 255,
             decompressed_bytes: 64 << 20,

@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
+use hashbrown::HashSet;
+
 use super::decimal::DecimalError;
 use super::{BadRow, Undecodable, scan};
 use crate::stream::Stream;
 use crate::tuple::{Dictionaries, Tuples};
+use crate::window;
 
 /// The last millisecond of the year 9999, the largest `DATETIME`.
 const LAST_TS: i64 = 253_402_300_799_999;
@@ -34,6 +37,7 @@ pub(super) struct Sink<'a> {
     unix_ms: i64,
     first: usize,
     keys_before: usize,
+    sources_before: usize,
     rows: usize,
     bad: Vec<BadRow>,
     bad_bytes: usize,
@@ -61,6 +65,7 @@ impl<'a> Sink<'a> {
             unix_ms,
             first: tuples.len(),
             keys_before: dictionaries.keys.len(),
+            sources_before: dictionaries.sources.len(),
             rows: 0,
             bad: Vec::new(),
             bad_bytes: 0,
@@ -147,10 +152,40 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    /// Refuses the message once it has brought more new keys than one message may hold.
+    /// Refuses the message once it has brought more new keys or sources than one message may hold.
     pub(super) fn check_new_keys(&self) -> Result<(), Undecodable> {
-        if self.dictionaries.keys.len() - self.keys_before > self.stream.limits.keys {
+        let most = self.stream.limits.keys;
+        if self.dictionaries.keys.len() - self.keys_before > most {
             return Err(self.too_many_keys());
+        }
+        if self.dictionaries.sources.len() - self.sources_before > most {
+            return Err(Undecodable(format!(
+                "the message holds more than the {most} distinct sources allowed in {}; is that the right field?",
+                self.stream.fields.source
+            )));
+        }
+        Ok(())
+    }
+
+    /// Refuses a message whose tuples are spread over so many windows that each of these costs more
+    /// than the tuples do.
+    fn check_windows(&self) -> Result<(), Undecodable> {
+        let (ts, most) = (&self.tuples.ts[self.first..], self.stream.limits.keys);
+        if ts.len() <= most {
+            return Ok(());
+        }
+        let window_ms = self.stream.window_ms;
+        let (least, last) = ts.iter().fold((i64::MAX, i64::MIN), |(least, last), &ts| {
+            (least.min(ts), last.max(ts))
+        });
+        if (last - least) / window_ms < most as i64 {
+            return Ok(());
+        }
+        let starts = ts.iter().map(|&ts| window::start_of(ts, window_ms));
+        if starts.collect::<HashSet<_>>().len() > most {
+            return Err(Undecodable(format!(
+                "the message's tuples lie in more than the {most} windows allowed; send fewer a message"
+            )));
         }
         Ok(())
     }
@@ -169,6 +204,7 @@ impl<'a> Sink<'a> {
                 "the message holds no tuple; expected at least one".into(),
             ));
         }
+        self.check_windows()?;
         // Only a dictionary larger than the limit can hide a message over the limit.
         if self.dictionaries.keys.len() > self.stream.limits.keys {
             let mut met = vec![false; self.dictionaries.keys.len()];

@@ -387,6 +387,37 @@ fn keys_met_in_earlier_messages_do_not_count_against_this_one() {
 }
 
 #[test]
+fn a_message_holds_so_many_sources_and_windows_at_most() {
+    let stream = Stream {
+        limits: Limits {
+            keys: 2,
+            ..Limits::default()
+        },
+        ..Stream::default()
+    };
+    let message = |rows: &[(&str, i64)]| {
+        let rows = rows.iter().enumerate().map(|(seq, (source, second))| {
+            let ts = (NOW - second * 1_000).to_string();
+            let order = order(seq as u64).replace(&NOW.to_string(), &ts);
+            order.replace("\"a\"", &format!("{source:?}"))
+        });
+        decode_as(
+            &stream,
+            NDJSON,
+            rows.collect::<Vec<_>>().join("\n").as_bytes(),
+        )
+    };
+    message(&[("a", 0), ("b", 9), ("a", 9), ("b", 0)]).unwrap();
+    let sources = message(&[("a", 0), ("b", 0), ("c", 0)]).unwrap_err();
+    assert!(
+        sources.contains("more than the 2 distinct sources"),
+        "{sources}"
+    );
+    let windows = message(&[("a", 0), ("a", 5), ("a", 9)]).unwrap_err();
+    assert!(windows.contains("more than the 2 windows"), "{windows}");
+}
+
+#[test]
 fn fields_may_be_named_with_what_json_must_escape() {
     let mut stream = Stream::default();
     stream.fields.key = "a\"b\\n".into();

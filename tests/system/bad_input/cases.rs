@@ -261,7 +261,7 @@ pub fn bad_messages(prefix: &str) -> Vec<Bad> {
             ARROW,
             frames::many_rows(),
             false,
-            "more than the 1048576 allowed",
+            "more than the 262144 allowed",
         ),
     ]
 }

@@ -120,5 +120,5 @@ pub fn bomb() -> Vec<u8> {
 
 /// A few kilobytes that hold one row more than a message may.
 pub fn many_rows() -> Vec<u8> {
-    orders("many", (1 << 20) + 1, 1, Some(CompressionType::ZSTD))
+    orders("many", (1 << 18) + 1, 1, Some(CompressionType::ZSTD))
 }
