@@ -194,7 +194,7 @@ impl Shard {
             self.take_run(number, &tuples, rows, pending);
         }
         for (source, (home, runs)) in misrouted {
-            self.quarantine_misrouted(&pending.delivery, &tuples, &source, home, &runs);
+            self.quarantine_misrouted(pending, &tuples, &source, home, &runs);
         }
         self.scratch = tuples;
     }

@@ -173,12 +173,14 @@ impl Shard {
     /// takes it to where that source's messages go. The message itself if it holds nothing else.
     pub(super) fn quarantine_misrouted(
         &mut self,
-        delivery: &Delivery,
+        pending: &Pending,
         tuples: &Tuples,
         source: &Arc<str>,
         home: u32,
         runs: &[Range<usize>],
     ) {
+        // Bad rows have copies of their own.
+        let (delivery, alone) = (&pending.delivery, pending.bad.is_empty());
         let (here, stream) = (self.number, &self.stream.name);
         let reason = format!(
             "source {source:?} belongs to shard {home} and came on shard {here}: publish to the exchange \
@@ -195,7 +197,7 @@ impl Shard {
             shard: here,
             body: delivery.body.clone(),
         };
-        if rows().count() < tuples.len() {
+        if !alone || rows().count() < tuples.len() {
             copy.content_type = Some(JSON.to_owned());
             let mut body = Vec::new();
             for row in rows() {
