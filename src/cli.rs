@@ -292,7 +292,9 @@ pub struct TokenArg {
 impl TokenArg {
     /// The flag's, the environment's or the file's token, if any.
     pub fn get(&self, config: &Config) -> Option<String> {
-        self.token.clone().or_else(|| config.token.clone())
+        let token = self.token.clone().or_else(|| config.token.clone());
+        // A variable that was left empty is none.
+        token.filter(|token| !token.is_empty())
     }
 }
 

@@ -275,6 +275,13 @@ impl Dispatch {
                  https://… --ca …`"
             );
         }
+        let token = self.token.get(config);
+        let status_token = how.status_token.filter(|token| !token.is_empty());
+        if status_token.is_some() && token.is_none() {
+            bail!(
+                "expected --token (WINDLASS_TOKEN) with --status-token: without it nothing is guarded"
+            );
+        }
         let time = |given: Option<Span>, default_ms| {
             given.map_or(Duration::from_millis(default_ms), |span| span.0)
         };
@@ -283,8 +290,8 @@ impl Dispatch {
             store: self.store.url(config)?.to_owned(),
             replicas,
             shards: self.shards.count(config),
-            token: self.token.get(config),
-            status_token: how.status_token,
+            token,
+            status_token,
             listen: how
                 .listen
                 .unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070)),
@@ -500,6 +507,16 @@ mod tests {
         assert_eq!(remote.tls.unwrap().key, PathBuf::from("a.key"));
         let half = settings(&[], "[dispatch]\nworkers = 0\ntls-cert = \"a.crt\"").err();
         assert!(half.unwrap().to_string().contains("together"));
+    }
+
+    #[test]
+    fn a_token_for_looking_needs_one_for_working() {
+        let error = settings(&["--status-token", "s"], "").err().unwrap();
+        assert!(error.to_string().contains("--token"), "{error}");
+        let both = settings(&["--status-token", "s", "--token", "t"], "").unwrap();
+        assert_eq!(both.status_token.as_deref(), Some("s"));
+        let empty = settings(&["--status-token", "", "--token", ""], "").unwrap();
+        assert_eq!((empty.token, empty.status_token), (None, None));
     }
 
     #[test]

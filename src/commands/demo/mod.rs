@@ -223,7 +223,7 @@ impl Demo {
                     SETTLE.as_secs(),
                     server.address()
                 ),
-                () = signals.next() => break,
+                () = signals.next() => return Ok(manifest),
                 _ = frames.tick() => {}
             }
         }
@@ -262,6 +262,9 @@ async fn report(
         out,
         "       every window against what was published: {differences}"
     )?;
+    for imbalance in &ledger.imbalances {
+        writeln!(out, "       the store does not add up: {imbalance}")?;
+    }
     writeln!(out, "results: {url}")?;
     writeln!(out, "  windlass query gmv --store {url} --last 10s")?;
     writeln!(out, "  windlass query totals --store {url}")?;
@@ -272,7 +275,7 @@ async fn report(
     )?;
     out.flush()?;
     let adds_up = i128::from(published) == i128::from(counted + late + quarantined);
-    let well = adds_up && differences.is_empty();
+    let well = adds_up && differences.is_empty() && ledger.imbalances.is_empty();
     Ok(ExitCode::from(u8::from(!well)))
 }
 
