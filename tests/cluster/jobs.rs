@@ -328,13 +328,18 @@ async fn a_job_whose_create_got_no_answer_is_created_again_and_that_does_no_harm
         ran(&site, "job", "asked").await > 0
     })
     .await;
-    wire.lose_answers();
     let (before, doubles_before) = (jobs(&site), doubles());
-    let mut unheard = Vec::new();
+    wire.lose_answers();
+    // The load asks for Jobs every second: when no more come, the last was created unheard.
+    let (mut unheard, mut quiet) = (Vec::new(), 0);
     eventually(WITHIN, "a Job is created, unheard", async || {
-        unheard = jobs(&site);
-        unheard.retain(|job| !before.contains(job));
-        !unheard.is_empty()
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut now = jobs(&site);
+        now.retain(|job| !before.contains(job));
+        let grew = now.iter().any(|job| !unheard.contains(job));
+        quiet = if grew { 0 } else { quiet + 1 };
+        unheard = now;
+        quiet >= 4 && !unheard.is_empty()
     })
     .await;
     wire.heal();
@@ -342,9 +347,14 @@ async fn a_job_whose_create_got_no_answer_is_created_again_and_that_does_no_harm
         doubles() > doubles_before
     })
     .await;
-    // Of each there is one, and it does what it was made for.
+    // Of each there is one, and it does what it was made for; a minute later it is removed.
     for job in unheard {
-        site.kubectl(&["wait", "--for=condition=complete", "--timeout=120s", &job]);
+        let succeeded = "--output=jsonpath={.metadata.name}/{.status.succeeded}";
+        eventually(WITHIN, "the Job has succeeded", async || {
+            let said = site.kubectl(&["get", "--ignore-not-found", succeeded, &job]);
+            said.is_empty() || said.ends_with("/1")
+        })
+        .await;
     }
     edit_template(&site, waits, "  containers:\n");
     let manifest = load.end().await;

@@ -71,7 +71,8 @@ async fn a_long_queue_of_one_source_does_not_make_another_late() {
         .publish_packed(of("b-", 1_000), plain(Format::Json), Speed::Max)
         .await;
 
-    let dispatcher = site.owned(&flags).await;
+    // All is queued: from here on b is silent for longer than the idle timeout, behind a's backlog.
+    let dispatcher = site.owned(&["--prefetch", "1000"]).await;
     let published = a.totals.orders + b.totals.orders + 2;
     let took = site.settled(published, Duration::from_secs(400)).await;
     println!("{published} orders settled in {took:?}");

@@ -244,6 +244,41 @@ mod tests {
     }
 
     #[test]
+    fn the_last_windows_are_shown_with_their_leading_provinces() {
+        let row = |second: u32, province: &str, gmv: &str| GmvRow {
+            window_start: format!("2026-11-11 00:00:{second:02}.000"),
+            province: province.into(),
+            orders: 1_000,
+            gmv: gmv.into(),
+            mean: String::new(),
+            min_amount: String::new(),
+            max_amount: String::new(),
+            revision: 0,
+            state: "closed".into(),
+        };
+        let mut rows: Vec<GmvRow> = (0..WINDOWS as u32)
+            .map(|second| row(second, "Hunan", "1.00"))
+            .collect();
+        for (province, gmv) in [
+            ("Anhui", "7.10"),
+            ("Hubei", "1234.50"),
+            ("Gansu", "0.05"),
+            ("Hebei", "9.00"),
+        ] {
+            rows.push(row(30, province, gmv));
+        }
+        let lines = windows(&rows);
+        assert_eq!(lines.len(), WINDOWS + 1);
+        assert!(
+            lines[1].contains("00:00:01"),
+            "the oldest of seven is not shown"
+        );
+        let words: Vec<&str> = lines[WINDOWS].split_whitespace().collect();
+        let expected = "00:00:30 closed 4,000 1,250.65 Hubei 1,234.50 · Hebei 9.00 · Anhui 7.10";
+        assert_eq!(words.join(" "), expected);
+    }
+
+    #[test]
     fn money_keeps_its_sign_and_its_cents() {
         assert_eq!(money(-123_456), "-1,234.56");
     }
