@@ -11,8 +11,6 @@ use windlass_datagen::workload::Options;
 use windlass_functions::stream::Stream;
 
 use crate::harness::{Site, eventually, unix_ms};
-use crate::kubectl::kubectl;
-use crate::wire::Wire;
 
 const WITHIN: Duration = Duration::from_secs(180);
 
@@ -295,70 +293,4 @@ fn one_window(source: &str, ts: i64, key: &str, amounts: &[i64]) -> Manifest {
             max: *amounts.iter().max().expect("some"),
         }],
     }
-}
-
-/// Creates that the API server refused because there was such a Job already, as it counts them itself.
-fn doubles() -> f64 {
-    let metrics = kubectl(&["get", "--raw", "/metrics"]);
-    let of_creates = metrics.lines().filter(|line| {
-        let labels = ["code=\"409\"", "resource=\"jobs\"", "verb=\"POST\""];
-        line.starts_with("apiserver_request_total{") && labels.iter().all(|of| line.contains(of))
-    });
-    let counts = of_creates.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-    counts.sum()
-}
-
-fn jobs(site: &Site) -> Vec<String> {
-    let names = site.kubectl(&["get", "jobs", "--output", "name"]);
-    names.lines().map(str::to_owned).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_create_got_no_answer_is_created_again_and_that_does_no_harm() {
-    let Some(site) = Site::with("doubled", "placement = \"job\"\n").await else {
-        return;
-    };
-    let wire = Wire::before_the_dispatcher_of(&site).await;
-    // A program that starts so late has not asked for its batch when its Job is created once more.
-    let waits = "  initContainers:\n    - {name: waits, image: \"windlass.local/rabbitmq:1\", \
-                 command: [sleep, \"20\"]}\n  containers:\n";
-    edit_template(&site, "  containers:\n", waits);
-    let load = site.load(steadily(), Speed::Times(1.0));
-    eventually(WITHIN, "a Job has answered", async || {
-        ran(&site, "job", "asked").await > 0
-    })
-    .await;
-    let (before, doubles_before) = (jobs(&site), doubles());
-    wire.lose_answers();
-    // The load asks for Jobs every second: when no more come, the last was created unheard.
-    let (mut unheard, mut quiet) = (Vec::new(), 0);
-    eventually(WITHIN, "a Job is created, unheard", async || {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let mut now = jobs(&site);
-        now.retain(|job| !before.contains(job));
-        let grew = now.iter().any(|job| !unheard.contains(job));
-        quiet = if grew { 0 } else { quiet + 1 };
-        unheard = now;
-        quiet >= 4 && !unheard.is_empty()
-    })
-    .await;
-    wire.heal();
-    eventually(WITHIN, "it is created once more", async || {
-        doubles() > doubles_before
-    })
-    .await;
-    // Of each there is one, and it does what it was made for; a minute later it is removed.
-    for job in unheard {
-        let succeeded = "--output=jsonpath={.metadata.name}/{.status.succeeded}";
-        eventually(WITHIN, "the Job has succeeded", async || {
-            let said = site.kubectl(&["get", "--ignore-not-found", succeeded, &job]);
-            said.is_empty() || said.ends_with("/1")
-        })
-        .await;
-    }
-    edit_template(&site, waits, "  containers:\n");
-    let manifest = load.end().await;
-    site.equals(&manifest, WITHIN).await;
-    let status = site.status().await;
-    assert_eq!(status["invocations"]["failed"], 0, "{status}");
 }

@@ -22,4 +22,3 @@ mod scaling;
 mod schedule;
 mod submit;
 mod tls;
-mod wire;
