@@ -193,7 +193,7 @@ impl<'a> Session<'a> {
         let mut now = self.deps.clock.now();
         for taken in 0.. {
             let Some(delivery) = next.take() else { break };
-            if taken % SAME_TIME == 0 {
+            if taken % SAME_TIME == SAME_TIME - 1 {
                 now = self.deps.clock.now();
             }
             self.last_tag = delivery.tag;
