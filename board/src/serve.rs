@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum_server::Handle;
+use axum_server::accept::NoDelayAcceptor;
 use tokio::task::JoinHandle;
 use windlass_dispatcher::store::BoardReader;
 use windlass_dispatcher::tls::Tls;
@@ -104,13 +105,16 @@ impl Board {
             .context("the listener is not bound")?;
         let handle = Handle::new();
         let service = router.into_make_service();
+        // Answers and events come in pieces: the last one must not wait for the receipt of those before it,
+        // which receivers put off for 40 ms.
         let server = match &config.tls {
             Some(tls) => {
-                let server = axum_server::from_tcp_rustls(config.listener, tls.load().await?)?;
+                let server = axum_server::from_tcp_rustls(config.listener, tls.load().await?)?
+                    .map(|tls| tls.acceptor(NoDelayAcceptor));
                 tokio::spawn(server.handle(handle.clone()).serve(service))
             }
             None => {
-                let server = axum_server::from_tcp(config.listener)?;
+                let server = axum_server::from_tcp(config.listener)?.acceptor(NoDelayAcceptor);
                 tokio::spawn(server.handle(handle.clone()).serve(service))
             }
         };
