@@ -157,12 +157,13 @@ mod tests {
             tuples in prop::collection::vec((0i64..20_000, 0usize..5, any::<i64>()), 1..400),
             spread in 1i64..100_000,
         ) {
-            let stream = Stream { scale: 0, ..Stream::default() };
-            let (mut whole, mut single) = (Rollup::new(stream.clone()), Rollup::new(stream));
+            let stream = Stream::default();
+            let (mut whole, mut single) = (Rollup::new(stream.clone()), Rollup::new(stream.clone()));
             let mut body = String::new();
             for (seq, (ts, key, amount)) in tuples.iter().enumerate() {
                 let (ts, key) = (ts * spread, ["a", "b", "c", "d", "e"][*key]);
                 single.add(ts, key, *amount);
+                let amount = stream.decimal((*amount).into());
                 body += &format!(
                     "{{\"source\":\"s\",\"seq\":{seq},\"ts\":{ts},\"province\":\"{key}\",\"amount\":{amount}}}\n"
                 );

@@ -276,6 +276,31 @@ fn bad_rows_are_told_from_their_neighbours_and_can_be_replayed_as_json() {
 }
 
 #[test]
+fn at_no_scale_an_amount_is_larger_than_what_is_kept_in_hundredths() {
+    let settings = Stream {
+        scale: 0,
+        ..Stream::default()
+    };
+    let most = i64::MAX / 100;
+    let whole: ArrayRef = Arc::new(Int64Array::from(vec![most, most + 1, -most, 1]));
+    let decimal = |scale, values: [i128; 4]| -> ArrayRef {
+        let array = Decimal128Array::from(values.to_vec());
+        Arc::new(array.with_precision_and_scale(38, scale).unwrap())
+    };
+    let wide = [most, most + 1, -most, 1].map(i128::from);
+    for amounts in [whole, decimal(0, wide), decimal(2, wide.map(|v| v * 100))] {
+        let mut columns = plain();
+        columns[4] = amounts;
+        let body = stream(&[batch(columns)], None);
+        let (rows, bad) = read_as(&settings, ARROW_STREAM, &body).unwrap();
+        let kept: Vec<_> = rows.iter().map(|row| row.4).collect();
+        assert_eq!(kept, [most, -most, 1]);
+        assert_eq!((bad.len(), bad[0].row), (1, 1));
+        assert!(bad[0].reason.contains("out of range"), "{}", bad[0].reason);
+    }
+}
+
+#[test]
 fn a_body_of_another_shape_is_refused_by_naming_the_column() {
     let mut columns = plain();
     columns[4] = Arc::new(Float64Array::from(vec![1.0; 4]));

@@ -187,6 +187,16 @@ impl Unit {
 }
 
 fn amounts(sink: &mut Sink<'_>, array: &dyn Array) -> bool {
+    let (before, scale) = (sink.tuples.amount.len(), sink.stream.scale);
+    unchecked_amounts(sink, array)
+        // With two places there is none that is not kept.
+        && (scale >= 2
+            || sink.tuples.amount[before..]
+                .iter()
+                .all(|&amount| decimal::kept(amount, scale).is_ok()))
+}
+
+fn unchecked_amounts(sink: &mut Sink<'_>, array: &dyn Array) -> bool {
     if array.null_count() > 0 {
         return false;
     }

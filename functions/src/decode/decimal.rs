@@ -155,6 +155,16 @@ pub(super) fn rescale(value: i128, from: i8, to: u8) -> Result<i64, DecimalError
     }
 }
 
+/// Money is kept in hundredths of 64 bits, whatever the scale: an amount that does not fit is refused
+/// here, since no store could take the row that it is in.
+pub(super) fn kept(amount: i64, scale: u8) -> Result<i64, DecimalError> {
+    let missing = u32::from(2u8.saturating_sub(scale));
+    match amount.checked_mul(10i64.pow(missing)) {
+        Some(_) => Ok(amount),
+        None => Err(DecimalError::OutOfRange),
+    }
+}
+
 /// `value` units of 10^-`scale` as decimal text.
 pub(super) fn render(value: i128, scale: i8) -> String {
     if scale <= 0 {

@@ -365,7 +365,9 @@ fn floor_to_milliseconds(timestamp: jiff::Timestamp) -> i64 {
 
 fn amount(sink: &Sink<'_>, raw: &str) -> Result<i64, String> {
     let unquoted = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
-    match decimal::parse(unquoted.unwrap_or(raw), sink.stream.scale) {
+    let scale = sink.stream.scale;
+    let parsed = decimal::parse(unquoted.unwrap_or(raw), scale);
+    match parsed.and_then(|amount| decimal::kept(amount, scale)) {
         Ok(amount) => Ok(amount),
         Err(_) if raw.is_empty() => Err(format!(
             "{} is missing; expected a decimal such as 12.34",

@@ -318,9 +318,9 @@ impl<'a> Sink<'a> {
             DecimalError::TooPrecise => {
                 format!("{name} is {came}; expected at most {scale} decimals")
             }
-            DecimalError::OutOfRange => format!(
-                "{name} is {came}, out of range; expected what fits 64 bits at {scale} decimals"
-            ),
+            DecimalError::OutOfRange => {
+                format!("{name} is {came}, out of range; expected what fits 64 bits as hundredths")
+            }
         }
     }
 }

@@ -242,6 +242,23 @@ fn a_bad_row_says_what_is_wrong_and_keeps_its_identity_where_legible() {
 }
 
 #[test]
+fn an_amount_is_one_that_a_store_can_keep_in_hundredths_at_every_scale() {
+    for (scale, most) in [(0, i64::MAX / 100), (1, i64::MAX / 10), (2, i64::MAX)] {
+        let stream = Stream {
+            scale,
+            ..Stream::default()
+        };
+        let text = stream.decimal(most.into());
+        let above = stream.decimal(i128::from(most) + 1);
+        let body = format!("[{},{}]", with("amount", &text), with("amount", &above));
+        let decoded = decode_as(&stream, JSON, body.as_bytes()).unwrap();
+        assert_eq!(decoded.good[0].4, most);
+        let reason = format!("amount is \"{above}\", out of range; expected what fits 64 bits");
+        assert!(decoded.bad[0].reason.starts_with(&reason), "{decoded:?}");
+    }
+}
+
+#[test]
 fn a_field_that_stands_twice_is_a_bad_row_known_by_the_fields_that_do_not() {
     let twice = |field: &str| with("amount", "1").replacen('{', &format!("{{\"{field}\":1,"), 1);
     let bad = json(twice("ts")).unwrap().bad.remove(0);

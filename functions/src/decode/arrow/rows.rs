@@ -105,13 +105,14 @@ fn amount_at(array: &dyn Array, at: usize, scale: u8) -> Option<Result<i64, Deci
     if !array.is_valid(at) {
         return None;
     }
-    Some(match array.as_primitive_opt::<Int64Type>() {
+    let amount = match array.as_primitive_opt::<Int64Type>() {
         Some(array) => Ok(array.value(at)),
         None => {
             let array = array.as_primitive::<Decimal128Type>();
             decimal::rescale(array.value(at), array.scale(), scale)
         }
-    })
+    };
+    Some(amount.and_then(|amount| decimal::kept(amount, scale)))
 }
 
 fn amount_as_text(array: &dyn Array, at: usize, scale: u8) -> Option<String> {
