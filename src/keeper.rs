@@ -19,8 +19,6 @@ pub struct Keeper {
     workers: LocalPool,
     invoker: Arc<Invoker>,
     pool: Arc<Pool>,
-    /// Whether the last worker asked for could not be started.
-    failing: bool,
 }
 
 impl Keeper {
@@ -30,7 +28,6 @@ impl Keeper {
             workers,
             invoker,
             pool,
-            failing: false,
         }
     }
 
@@ -53,15 +50,25 @@ impl Keeper {
     fn bring_to(&mut self, desired: u32) {
         let names = self.workers.names();
         let (have, want) = (names.len(), desired as usize);
-        if have < want {
-            let grown = self.workers.grow(want - have);
-            if let (Err(error), false) = (&grown, self.failing) {
-                warn!(
-                    "the local pool cannot grow to {want} workers, and is tried again: {error:#}"
-                );
-            }
-            self.failing = grown.is_err();
-        } else if have > want {
+        let grown = if have < want {
+            self.workers.grow(want - have)
+        } else {
+            Ok(())
+        };
+        let trouble = match grown {
+            Ok(()) => self.workers.trouble(),
+            Err(error) => Some(format!("{error:#}")),
+        };
+        if trouble.is_some() && self.pool.trouble().is_none() {
+            warn!(
+                desired,
+                have,
+                "a local worker could not be started: {}",
+                trouble.as_deref().unwrap_or_default()
+            );
+        }
+        self.pool.troubled(trouble);
+        if have > want {
             let told = self.invoker.dismiss(&names, have - want);
             self.workers.release(&told);
         }

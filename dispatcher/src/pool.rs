@@ -27,6 +27,7 @@ pub struct PoolState {
 pub struct Pool {
     desired: watch::Sender<u32>,
     state: Mutex<PoolState>,
+    trouble: Mutex<Option<String>>,
 }
 
 impl Pool {
@@ -39,6 +40,7 @@ impl Pool {
                 starting: desired,
                 ..PoolState::default()
             }),
+            trouble: Mutex::new(None),
         }
     }
 
@@ -70,5 +72,21 @@ impl Pool {
             .state
             .lock()
             .unwrap_or_else(|broken| broken.into_inner()) = state;
+    }
+
+    /// Why a worker that is missing could not be started, if so.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner())
+            .clone()
+    }
+
+    /// What kept a worker from being started when that was last tried, or that nothing did.
+    pub fn troubled(&self, by: Option<String>) {
+        *self
+            .trouble
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner()) = by;
     }
 }

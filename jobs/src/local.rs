@@ -67,6 +67,7 @@ pub struct LocalPool {
     /// By name; one that is told to leave stays until its process is gone.
     orders: BTreeMap<Arc<str>, watch::Sender<Order>>,
     slots: JoinSet<Arc<str>>,
+    trouble: watch::Sender<Option<String>>,
 }
 
 #[derive(Clone)]
@@ -90,6 +91,7 @@ impl LocalPool {
             started: 0,
             orders: BTreeMap::new(),
             slots: JoinSet::new(),
+            trouble: watch::Sender::new(None),
         };
         pool.grow(size)?;
         Ok(pool)
@@ -111,6 +113,7 @@ impl LocalPool {
                 program: self.program.clone(),
                 on_exit: Arc::clone(&self.on_exit.0),
                 orders,
+                trouble: self.trouble.clone(),
             };
             self.orders.insert(name, order);
             self.slots.spawn(slot.keep_running(child));
@@ -143,6 +146,11 @@ impl LocalPool {
             .iter()
             .filter(|(_, order)| *order.borrow() == Order::Stay);
         staying.map(|(name, _)| Arc::clone(name)).collect()
+    }
+
+    /// Why a worker that ended could not be started again when that was last tried, if so.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
     }
 
     /// How many of those that were let go are still there.
@@ -181,6 +189,7 @@ struct Slot {
     program: Program,
     on_exit: OnExit,
     orders: watch::Receiver<Order>,
+    trouble: watch::Sender<Option<String>>,
 }
 
 impl Slot {
@@ -196,6 +205,7 @@ impl Slot {
             };
             match running {
                 Ok(running) => {
+                    self.trouble.send_replace(None);
                     let exited = self.wait(running).await;
                     (self.on_exit)(&self.name);
                     if *self.orders.borrow() != Order::Stay {
@@ -203,7 +213,11 @@ impl Slot {
                     }
                     warn!(worker = &*self.name, %exited, "a worker died and is started again");
                 }
-                Err(error) => warn!(worker = &*self.name, "cannot start a worker: {error:#}"),
+                Err(error) => {
+                    warn!(worker = &*self.name, "cannot start a worker: {error:#}");
+                    let trouble = format!("{error:#}");
+                    self.trouble.send_replace(Some(trouble));
+                }
             }
             pause = if started.elapsed() > WELL_AFTER {
                 SHORTEST_PAUSE

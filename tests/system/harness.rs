@@ -50,6 +50,8 @@ enum Hold {
 
 /// See the module's documentation.
 pub struct Site {
+    /// The `windlass` command.
+    pub program: PathBuf,
     pub dir: tempfile::TempDir,
     pub stream: Stream,
     pub shards: u32,
@@ -97,6 +99,7 @@ impl Site {
             url.to_string()
         };
         let site = Self {
+            program: env!("CARGO_BIN_EXE_windlass").into(),
             dir: tempfile::tempdir().expect("a temporary directory"),
             stream: Stream {
                 name: unique,
@@ -120,7 +123,7 @@ impl Site {
 
     /// The `windlass` command with this site's stream, broker and store.
     pub fn windlass(&self, subcommand: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
+        let mut command = Command::new(&self.program);
         command
             .args(subcommand)
             .env("WINDLASS_CONFIG", self.config())

@@ -117,3 +117,36 @@ async fn one_invocation_is_carried_out_by_a_worker_made_for_it() {
     let (code, said) = Worker::of(&site, &dispatcher, "t0ken", &["--once", "nonsense"]).ended();
     assert_eq!(code, Some(1), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_cannot_be_started_again_is_a_trouble_until_it_is() {
+    let Some(mut site) = Site::new("no_program").await else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (whole, program) = (site.program.clone(), dir.path().join("windlass"));
+    std::fs::copy(&whole, &program).expect("the program is copied");
+    site.program.clone_from(&program);
+    let dispatcher = site.owned(&["--workers", "1"]).await;
+    eventually(WITHIN, "ready", async || dispatcher.ready().await.0).await;
+
+    std::fs::remove_file(&program).expect("the program goes");
+    let [worker] = dispatcher.workers()[..] else {
+        panic!("one worker");
+    };
+    let worker = Pid::from_raw(worker).expect("a process id");
+    kill_process(worker, Signal::KILL).expect("the worker is there");
+    let expected = format!(
+        "a local worker is missing, and tried again: cannot start the worker {}",
+        program.display()
+    );
+    eventually(WITHIN, "not ready", async || {
+        let (ready, text) = dispatcher.ready().await;
+        !ready && text.contains(&expected)
+    })
+    .await;
+
+    std::fs::copy(&whole, &program).expect("the program is copied");
+    eventually(WITHIN, "ready again", async || dispatcher.ready().await.0).await;
+    assert_eq!(dispatcher.workers().len(), 1);
+}

@@ -230,6 +230,9 @@ async fn metrics(State(api): State<Arc<Api>>) -> impl IntoResponse {
 async fn ready(State(api): State<Arc<Api>>) -> Response {
     let mut troubles = api.board.troubles();
     troubles.extend(api.invoker.halted());
+    let missing = api.pool.as_ref().and_then(|pool| pool.trouble());
+    troubles
+        .extend(missing.map(|why| format!("a local worker is missing, and tried again: {why}")));
     if troubles.is_empty() {
         return "ready\n".into_response();
     }
