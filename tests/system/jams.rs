@@ -2,8 +2,9 @@
 //! and nothing on time becomes late.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use windlass_datagen::manifest::Manifest;
 use windlass_datagen::message::{Format, Packing};
 use windlass_datagen::publish::Speed;
 use windlass_datagen::workload::Options;
@@ -27,6 +28,12 @@ fn kept_within_memory(dispatcher: &Process) {
 fn size(variable: &str, usual: u64) -> u64 {
     let given = std::env::var(variable).ok();
     given.map_or(usual, |given| given.parse().expect("a number"))
+}
+
+/// Has all of the orders in the queue before a dispatcher takes the first.
+async fn queued(site: &Site, options: Options) -> Manifest {
+    site.broker().await.close().await;
+    site.publish(options, Format::Json, Speed::Max).await
 }
 
 fn plain(format: Format) -> Packing {
@@ -161,19 +168,19 @@ async fn workers_that_take_two_seconds_a_batch_make_nothing_late() {
     let Some(site) = Site::new("slow_workers").await else {
         return;
     };
-    let dispatcher = site
-        .owned(&[&PATIENT[..], &["--workers", "0"]].concat())
-        .await;
-    let two_seconds = Duration::from_secs(2);
-    let _hands = ["slow-0", "slow-1"].map(|name| Hand::of(&dispatcher, name, Slow(two_seconds)));
     let options = Options {
         rate: 500.0,
-        duration_ms: 15_000,
+        duration_ms: 8_000,
+        start_ms: unix_ms() - 60_000,
         ..Options::default()
     };
-    let manifest = site.publish(options, Format::Json, Speed::Times(1.0)).await;
+    // Everything is in the queue when they start, so that no pause of the publisher is silence.
+    let manifest = queued(&site, options).await;
+    let dispatcher = site.owned(&["--workers", "0"]).await;
+    let two_seconds = Duration::from_secs(2);
+    let _hands = ["slow-0", "slow-1"].map(|name| Hand::of(&dispatcher, name, Slow(two_seconds)));
     let took = site.equals(&manifest, Duration::from_secs(120)).await;
-    println!("settled {took:?} after the last confirm");
+    println!("settled after {took:?}");
     site.nothing_was_late().await;
     // What waits is merged into larger batches, so that two workers keep up with one batch a second.
     let status = dispatcher.status().await;
@@ -194,26 +201,34 @@ async fn crashes_in_mid_window_make_nothing_late() {
     let Some(site) = Site::new("mid_window").await else {
         return;
     };
+    let orders = 100_000;
     let options = Options {
-        rate: 1_000.0,
-        duration_ms: 15_000,
+        orders: Some(orders),
+        rate: orders as f64 / 20.0,
+        start_ms: unix_ms() - 60_000,
         ..Options::default()
     };
-    let mut dispatcher = site.owned(&PATIENT).await;
-    let crashing = async {
-        for progress in [2_000, 5_000, 9_000] {
-            site.audited(Duration::from_secs(60), "the pipeline moves on", |audit| {
-                crate::harness::settled(audit) >= progress
-            })
-            .await;
-            let next = site.dispatch_with(&PATIENT, None);
-            std::mem::replace(&mut dispatcher, next).kill();
-        }
-    };
-    let publishing = site.publish(options, Format::Json, Speed::Times(1.0));
-    let (manifest, ()) = tokio::join!(publishing, crashing);
-    let took = site.equals(&manifest, Duration::from_secs(60)).await;
-    println!("settled {took:?} after the last confirm, with three crashes on the way");
+    // Everything is in the queue when it starts, so that no pause of the publisher is silence.
+    let manifest = queued(&site, options).await;
+    // Slices of a window's part only, so that each crash leaves a window with some of its rows committed.
+    let flags = ["--prefetch", "1000", "--max-slice", "50ms"];
+    let mut dispatcher = site.owned(&flags).await;
+    let began = Instant::now();
+    for progress in [1, 3, 5].map(|tenths| orders * tenths / 10) {
+        site.audited(Duration::from_secs(60), "the pipeline moves on", |audit| {
+            crate::harness::settled(audit) >= progress
+        })
+        .await;
+        let next = site.dispatch_with(&flags, None);
+        std::mem::replace(&mut dispatcher, next).kill();
+        let settled = site.settled_now().await.expect("the store answers");
+        assert!(settled < orders, "the crash came after the last order");
+    }
+    site.equals(&manifest, Duration::from_secs(200)).await;
+    println!(
+        "settled after {:?}, with three crashes on the way",
+        began.elapsed()
+    );
     site.nothing_was_late().await;
     kept_within_memory(&dispatcher);
 }
