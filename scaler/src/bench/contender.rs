@@ -5,10 +5,12 @@ use std::str::FromStr;
 
 use super::player::Player;
 use super::train::Training;
+use crate::agent::controller::Controller;
 use crate::agent::presets;
 use crate::agent::sarsa::Agent;
 use crate::policies::{Formula, Named};
 use crate::simulator::Setting;
+use crate::tuning::Tuning;
 
 /// A policy of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub enum Contender {
     Oracle,
     /// The shipped agent, trained anew.
     Elastic,
+    /// The same as production runs it: by the controller, with the guards that hold whoever decides.
+    Controlled,
     /// The same, with its prior and its guards only.
     Untrained,
     /// The same without the backlog in its state, trained.
@@ -35,9 +39,10 @@ pub enum Contender {
 
 impl Contender {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Oracle,
         Self::Elastic,
+        Self::Controlled,
         Self::Untrained,
         Self::NoBacklog,
         Self::Headroom,
@@ -66,6 +71,7 @@ impl Contender {
         match self {
             Self::Oracle => "oracle",
             Self::Elastic => "elastic",
+            Self::Controlled => "elastic-controlled",
             Self::Untrained => "elastic-untrained",
             Self::NoBacklog => "elastic-no-backlog",
             Self::Headroom => "sarsa-headroom",
@@ -76,12 +82,12 @@ impl Contender {
         }
     }
 
-    /// How many agents are trained for it if so many are `asked` for. Unless they are, the published one is
-    /// one, as in the figures that it is compared with; five of it differ by more than the seeds do.
-    pub fn agents(self, asked: Option<u64>) -> u64 {
+    /// How many agents are trained for it if so many are `asked` for.
+    pub fn agents(self, asked: u64) -> u64 {
         match self {
-            Self::Elastic | Self::NoBacklog | Self::Headroom => asked.unwrap_or(5),
-            Self::Paper => asked.unwrap_or(1),
+            Self::Elastic | Self::Controlled | Self::NoBacklog | Self::Headroom | Self::Paper => {
+                asked
+            }
             _ => 1,
         }
     }
@@ -92,14 +98,20 @@ impl Contender {
             let seed = Training::SEED + Training::APART * number;
             Training::new(hours, seed).train(&mut agent);
             agent.behaviour.learns = false;
-            Player::Agent(Box::new(agent))
+            Box::new(agent)
         };
         match self {
             Self::Oracle => Player::Oracle,
-            Self::Elastic => trained(presets::untrained()),
-            Self::NoBacklog => trained(presets::without_backlog()),
-            Self::Headroom => trained(presets::headroom_untrained()),
-            Self::Paper => trained(presets::paper()),
+            Self::Elastic => Player::Agent(trained(presets::untrained())),
+            Self::Controlled => {
+                let agent = trained(presets::untrained());
+                let tuning = Tuning::default();
+                let controller = Controller::new(tuning, *agent, presets::paper());
+                Player::Controller(Box::new(controller))
+            }
+            Self::NoBacklog => Player::Agent(trained(presets::without_backlog())),
+            Self::Headroom => Player::Agent(trained(presets::headroom_untrained())),
+            Self::Paper => Player::Agent(trained(presets::paper())),
             Self::Untrained => {
                 let mut agent = presets::untrained();
                 agent.behaviour.learns = false;

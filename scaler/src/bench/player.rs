@@ -1,9 +1,11 @@
-//! Lets an agent, a formula or the oracle play a trace.
+//! Lets an agent, the controller around it, a formula or the oracle play a trace.
 
+use crate::agent::controller::{Controller, Second};
+use crate::agent::meter::Missing;
 use crate::agent::sarsa::{Agent, Luck};
 use crate::policies::Formula;
 use crate::simulator::draws::{Stream, uniform};
-use crate::simulator::{Metrics, Oracle, Trace, run, run_oracle};
+use crate::simulator::{Metrics, Oracle, Trace, World, run, run_oracle};
 
 /// Who decides.
 #[derive(Clone, Debug)]
@@ -16,6 +18,8 @@ pub enum Player {
     Formula(Formula),
     /// An agent.
     Agent(Box<Agent>),
+    /// A controller.
+    Controller(Box<Controller>),
 }
 
 impl Player {
@@ -30,6 +34,7 @@ impl Player {
             }
             Self::Formula(formula) => run(trace, first, |view| formula.desired(view)),
             Self::Agent(agent) => play_agent(agent, trace, first),
+            Self::Controller(controller) => play_controller(controller, trace, first),
         }
     }
 }
@@ -39,11 +44,37 @@ pub fn play_agent(agent: &mut Agent, trace: &Trace, first: u32) -> Metrics {
     agent.start_over();
     let interval = agent.behaviour.interval;
     run(trace, first, |view| {
-        let step = 3 * (view.now / interval) as u64;
-        let luck = Luck {
-            explore: uniform(trace.seed, Stream::Exploration, step),
-            direction: uniform(trace.seed, Stream::Exploration, step + 1),
-        };
+        let luck = luck(trace, (view.now / interval) as u64);
         agent.second(view, 0, luck).map(|wish| wish.size)
     })
+}
+
+/// Plays an hour with a controller, told second by second what the loop in production tells it. Its first
+/// second has no measurement, as there.
+fn play_controller(controller: &mut Controller, trace: &Trace, first: u32) -> Metrics {
+    let mut world = World::new(trace, first);
+    let mut seen = Err(Missing::First);
+    while world.second() < trace.len() {
+        let decided = controller.second(Second {
+            now: world.second() as f64,
+            seen,
+            pool: world.pool(),
+            calendar: 0,
+            luck: luck(trace, world.second() as u64),
+        });
+        if let Some(decision) = decided {
+            world.resize(decision.desired);
+        }
+        seen = world.step().ok_or(Missing::NoAnswer);
+    }
+    world.metrics()
+}
+
+/// Three draws a step; the third is nobody's.
+fn luck(trace: &Trace, step: u64) -> Luck {
+    let draw = |at| uniform(trace.seed, Stream::Exploration, 3 * step + at);
+    Luck {
+        explore: draw(0),
+        direction: draw(1),
+    }
 }

@@ -1,4 +1,5 @@
-//! Training in the simulator: hour after hour, pattern after pattern, exploring less and less.
+//! Training in the simulator: hour after hour, pattern after pattern, exploring less and less. An agent
+//! that never explores, as the published one, is not made to: it is greedy on optimistic values.
 
 use super::player::play_agent;
 use crate::agent::sarsa::Agent;
@@ -42,7 +43,9 @@ impl Training {
         for hour in 0..self.hours {
             let done = hour as f64 / self.hours.saturating_sub(1).max(1) as f64;
             let ratio: f64 = self.explore_to / self.explore_from;
-            agent.behaviour.epsilon = self.explore_from * ratio.powf(done);
+            if behaviour.epsilon > 0.0 {
+                agent.behaviour.epsilon = self.explore_from * ratio.powf(done);
+            }
             let pattern = Pattern::SCORED[(hour % Pattern::SCORED.len() as u64) as usize];
             let trace = Trace::new(pattern, self.seed + hour, Setting::default());
             let first = Oracle::first_of(&trace);

@@ -92,7 +92,7 @@ impl Named {
             Self::HpaDefault => autoscaler(utilization(15), 15.0, 300.0, 4),
             Self::HpaTuned => autoscaler(utilization(5), 5.0, 0.0, 16),
             Self::KedaQueueDefault => autoscaler(queue(1_000.0), 15.0, 300.0, 4),
-            Self::KedaQueueFiveSeconds => autoscaler(queue(900.0), 5.0, 5.0, 32),
+            Self::KedaQueueFiveSeconds => autoscaler(queue(800.0), 5.0, 0.0, 32),
             Self::KedaQueueTuned => autoscaler(queue(900.0), 1.0, 5.0, 32),
             Self::KedaRateDefault => autoscaler(rate(900.0, 15), 15.0, 300.0, 4),
             Self::KedaRateTuned => autoscaler(rate(800.0, 5), 5.0, 0.0, 32),

@@ -40,9 +40,9 @@ pub struct Bench {
     /// Simulated hours of training
     #[arg(long, value_name = "HOURS", default_value_t = 280)]
     hours: u64,
-    /// Agents trained for each learning policy; the figures are their mean [default: 5; 1 of paper]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
-    agents: Option<u64>,
+    /// Agents trained for each learning policy; the figures are their mean
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
+    agents: u64,
     /// How to show it
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     output: ReportFormat,
