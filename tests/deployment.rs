@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Output;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
-use windlass_dispatcher::store::{DecisionRow, Store};
+use windlass_dispatcher::store::{DecisionRow, Journal, Store};
 use windlass_functions::stream::Stream;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -45,6 +46,14 @@ struct Scene {
     changes: Vec<String>,
     /// Reason and note of every Event.
     events: Vec<(String, String)>,
+    /// Who fails.
+    failing: Option<Failing>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Failing {
+    Dispatcher,
+    ApiServer,
 }
 
 impl Scene {
@@ -93,20 +102,34 @@ fn four() -> Shared {
         tuning: None,
         changes: Vec::new(),
         events: Vec::new(),
+        failing: None,
     }))
 }
 
+/// What who fails answers.
+fn failed() -> (StatusCode, Json<Value>) {
+    let status = json!({
+        "apiVersion": "v1", "kind": "Status", "status": "Failure", "message": "it is ill",
+        "reason": "InternalError", "code": 500,
+    });
+    (StatusCode::INTERNAL_SERVER_ERROR, Json(status))
+}
+
 /// What a dispatcher says of itself: a hundred tuples a second, and whatever waits.
-async fn status(State(scene): State<Shared>) -> Json<Value> {
+async fn status(State(scene): State<Shared>) -> (StatusCode, Json<Value>) {
     let mut scene = lock(&scene);
+    if scene.failing == Some(Failing::Dispatcher) {
+        return failed();
+    }
     scene.waiting += scene.growth;
     let ms = scene.started.elapsed().as_millis() as u64;
-    Json(json!({ "workload": {
+    let said = json!({ "workload": {
         "arrived_tuples_total": ms as f64 / 10.0,
         "waiting_tuples": scene.waiting,
         "workers_ready": scene.ready,
         "ready_ms_total": ms * 4,
-    }}))
+    }});
+    (StatusCode::OK, Json(said))
 }
 
 async fn keep(State(scene): State<Shared>, Json(asked): Json<Value>) -> Json<Value> {
@@ -115,15 +138,19 @@ async fn keep(State(scene): State<Shared>, Json(asked): Json<Value>) -> Json<Val
     Json(json!({ "active": scene.ready, "parked": scene.parked }))
 }
 
-async fn deployment(State(scene): State<Shared>) -> Json<Value> {
+async fn deployment(State(scene): State<Shared>) -> (StatusCode, Json<Value>) {
     let scene = lock(&scene);
-    Json(json!({
+    if scene.failing == Some(Failing::ApiServer) {
+        return failed();
+    }
+    let object = json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": { "name": "workers" },
         "spec": { "replicas": scene.replicas, "selector": {}, "template": {} },
         "status": { "replicas": scene.replicas, "readyReplicas": scene.ready },
-    }))
+    });
+    (StatusCode::OK, Json(object))
 }
 
 async fn scale(State(scene): State<Shared>, Json(patch): Json<Value>) -> Json<Value> {
@@ -166,6 +193,18 @@ async fn create_lease(scene: State<Shared>, lease: Json<Value>) -> (StatusCode, 
 async fn config_map(State(scene): State<Shared>) -> (StatusCode, Json<Value>) {
     let object = lock(&scene).config_map();
     object.map_or_else(not_found, |object| (StatusCode::OK, Json(object)))
+}
+
+/// Merges keys into the ConfigMap.
+async fn edit_map(scene: State<Shared>, Json(patch): Json<Value>) -> (StatusCode, Json<Value>) {
+    {
+        let mut scene = lock(&scene);
+        let mut data = scene.tuning.clone().unwrap();
+        let keys = patch["data"].as_object().unwrap().clone();
+        data.as_object_mut().unwrap().extend(keys);
+        scene.write(Some(data));
+    }
+    config_map(scene).await
 }
 
 /// Lists the ConfigMap, or watches it from the version on that is asked for.
@@ -217,7 +256,7 @@ async fn play(scene: Shared) -> SocketAddr {
         .route(deployments, get(deployment))
         .route(&format!("{deployments}/scale"), patch(scale))
         .route(maps, get(config_maps))
-        .route(&format!("{maps}/tuning"), get(config_map))
+        .route(&format!("{maps}/tuning"), get(config_map).patch(edit_map))
         .route(events, post(event))
         .route(&format!("{events}/{{name}}"), patch(event))
         .route(leases, post(create_lease))
@@ -258,6 +297,40 @@ async fn scaler(directory: &Path, server: SocketAddr) -> (Child, Store) {
         .spawn()
         .unwrap();
     (child, store)
+}
+
+/// Runs a command on the store and the cluster of that scaler.
+async fn windlass(directory: &Path, arguments: &[&str]) -> Output {
+    let path = |name: &str| directory.join(name);
+    Command::new(env!("CARGO_BIN_EXE_windlass"))
+        .args(arguments)
+        .env("KUBECONFIG", path("kubeconfig"))
+        .env(
+            "WINDLASS_STORE",
+            format!("sqlite:{}", path("w.sqlite").display()),
+        )
+        .output()
+        .await
+        .unwrap()
+}
+
+/// Waits for a newest decision, or choice of an agent, of which `is` holds.
+async fn decided(
+    journal: &mut Journal,
+    chosen: bool,
+    is: impl Fn(&DecisionRow) -> bool,
+) -> DecisionRow {
+    let waited = async {
+        loop {
+            let row = journal.decision(None, chosen).await.unwrap();
+            if let Some(row) = row.filter(&is) {
+                return row;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let waited = tokio::time::timeout(20 * SECOND, waited).await;
+    waited.expect("it is decided")
 }
 
 /// A tuning of a constant size.
@@ -334,14 +407,7 @@ async fn a_config_map_that_is_deleted_emptied_or_edited_a_hundred_times_in_a_sec
     let (_scaler, store) = scaler(directory.path(), server).await;
     let mut journal = store.journal(&Stream::default());
     until(&scene, "it holds its Lease", |s| s.lease.is_some()).await;
-    let decides = async |journal: &mut windlass_dispatcher::store::Journal| {
-        while journal.decision(None, false).await.unwrap().is_none() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(20 * SECOND, decides(&mut journal))
-        .await
-        .expect("it decides");
+    decided(&mut journal, false, |_| true).await;
 
     let edited = Instant::now();
     for edit in 1..=100 {
@@ -395,4 +461,68 @@ async fn a_config_map_that_is_deleted_emptied_or_edited_a_hundred_times_in_a_sec
     until(&scene, "it takes the Lease again", |s| s.lease.is_some()).await;
     lock(&scene).write(Some(of_size(9)));
     until(&scene, "it is in charge", |s| s.replicas == 9).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_kept_a_second_from_being_measured_is_named() {
+    windlass_functions::trust::use_ring();
+    let directory = tempfile::tempdir().unwrap();
+    let scene = four();
+    let server = play(Arc::clone(&scene)).await;
+    lock(&scene).write(Some(json!({ "max-size": "4", "gap-caution": "0s" })));
+    let (_scaler, store) = scaler(directory.path(), server).await;
+    let mut journal = store.journal(&Stream::default());
+    let mut chosen = decided(&mut journal, true, |_| true).await;
+    for (who, said) in [
+        (
+            Failing::ApiServer,
+            "the Kubernetes API server did not say how many pods there are",
+        ),
+        (
+            Failing::Dispatcher,
+            "the dispatcher did not give its status",
+        ),
+    ] {
+        lock(&scene).failing = Some(who);
+        let gap = decided(&mut journal, false, |row| {
+            row.cause == "gap" && row.no > chosen.no
+        })
+        .await;
+        assert!(gap.reason.contains(said), "{}", gap.reason);
+        let output = windlass(directory.path(), &["scaler", "explain", "-o", "json"]).await;
+        let explained: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(explained["decision"]["cause"]["by"], "gap", "{explained}");
+        let choice = &explained["choice"]["decision"];
+        assert_eq!(choice["cause"]["by"], "agent", "{explained}");
+        lock(&scene).failing = None;
+        chosen = decided(&mut journal, true, |row| row.no > gap.no).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn setting_a_key_of_the_config_map_waits_until_it_is_in_force() {
+    windlass_functions::trust::use_ring();
+    let directory = tempfile::tempdir().unwrap();
+    let scene = four();
+    let server = play(Arc::clone(&scene)).await;
+    lock(&scene).write(Some(of_size(4)));
+    let (_scaler, store) = scaler(directory.path(), server).await;
+    decided(&mut store.journal(&Stream::default()), false, |_| true).await;
+    let set = async |pair: &str| {
+        let arguments = ["scaler", "set", pair, "--config-map", "tuning"];
+        windlass(directory.path(), &arguments).await
+    };
+    for (generation, size) in [(2, 6), (3, 9)] {
+        let output = set(&format!("static-size={size}")).await;
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(said, format!("in force as generation {generation}\n"));
+        until(&scene, "it is of that size", |s| s.replicas == size).await;
+    }
+    let edits = lock(&scene).changes.len();
+    let output = set("static-size=many").await;
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    let refused = "nothing was changed: static-size: expected pods from 1 to 48";
+    assert!(said.contains(refused), "{said}");
+    assert_eq!(lock(&scene).changes.len(), edits, "nothing was written");
 }

@@ -194,7 +194,7 @@ fn counters_that_a_restart_reset_are_a_gap_and_no_spike() {
             queued_tuples: queued,
             ..Sample::default()
         };
-        Some(Reading { totals })
+        Ok(Reading { totals })
     };
     assert_eq!(meter.read(0.0, reading(1e9, 0.0)), Err(Missing::First));
     let seen = meter.read(2.0, reading(1e9 + 12_000.0, 3.0)).unwrap();
@@ -209,7 +209,9 @@ fn counters_that_a_restart_reset_are_a_gap_and_no_spike() {
     );
     let seen = meter.read(4.0, reading(6_500.0, 0.0)).unwrap();
     assert!((seen.arrived - 6_000.0).abs() < 1e-6);
-    assert_eq!(meter.read(5.0, None), Err(Missing::NoAnswer));
+    for missing in [Missing::NoAnswer, Missing::ApiServer] {
+        assert_eq!(meter.read(5.0, Err(missing)), Err(missing));
+    }
     assert_eq!(
         meter.read(6.0, reading(f64::NAN, 0.0)),
         Err(Missing::NotANumber)

@@ -17,7 +17,7 @@ use windlass_scaler::agent::capacity::Volatility;
 use windlass_scaler::agent::controller::{Controller, Second};
 use windlass_scaler::agent::decision::Decision;
 use windlass_scaler::agent::layout::Layout;
-use windlass_scaler::agent::meter::Meter;
+use windlass_scaler::agent::meter::{Meter, Missing};
 use windlass_scaler::agent::presets;
 use windlass_scaler::agent::sarsa::{Agent, Luck};
 use windlass_scaler::agent::snapshot::Snapshot;
@@ -172,23 +172,21 @@ impl Active {
     async fn second(&mut self, parts: &Parts) {
         // When it was asked: after an answer that took its time the next would seem to come too soon.
         let (now, unix_ms) = (self.elapsed(), unix_ms());
-        let look = tokio::time::timeout(SECOND, self.look(parts)).await;
-        let reading = match look {
-            Ok(Ok((look, seen))) => {
+        let reading = match look(parts).await {
+            Ok((look, seen)) => {
                 self.seen = seen;
                 self.unmeasured = None;
                 let goal = self.live.tuning().latency_goal;
-                Some(self.ledger.reading(now, seen.paid, goal, &look.workload))
+                Ok(self.ledger.reading(now, seen.paid, goal, &look.workload))
             }
-            Ok(Err(error)) => {
+            Err(Unseen { missing, error }) => {
                 let why = format!("{error:#}");
                 if self.unmeasured.as_deref() != Some(&why) {
-                    warn!("no measurement: {why}");
+                    warn!("no measurement, as {missing}: {why}");
                 }
                 self.unmeasured = Some(why);
-                None
+                Err(missing)
             }
-            Err(_) => None,
         };
         let second = Second {
             now,
@@ -201,7 +199,7 @@ impl Active {
             },
         };
         let decision = self.controller.second(second);
-        self.act(parts, decision.as_ref(), reading.is_some()).await;
+        self.act(parts, decision.as_ref(), reading.is_ok()).await;
         let row_now = Now {
             unix_ms,
             generation: self.live.generation(),
@@ -224,12 +222,6 @@ impl Active {
         if now >= self.alive_at {
             self.say_alive();
         }
-    }
-
-    async fn look(&self, parts: &Parts) -> anyhow::Result<(Look, Seen)> {
-        let look = parts.dispatcher.look().await?;
-        let seen = parts.pool.seen(&look).await?;
-        Ok((look, seen))
     }
 
     /// Carries out what was decided, or goes on with what was decided before.
@@ -425,6 +417,28 @@ impl Active {
     fn elapsed(&self) -> f64 {
         self.started.elapsed().as_secs_f64()
     }
+}
+
+/// Who kept a second from being measured.
+struct Unseen {
+    missing: Missing,
+    error: anyhow::Error,
+}
+
+/// Looks at dispatcher and pool within a second: what comes later is no measurement of this one.
+async fn look(parts: &Parts) -> Result<(Look, Seen), Unseen> {
+    let until = now() + SECOND;
+    let unseen = |missing, error| Unseen { missing, error };
+    let late = || anyhow::anyhow!("no answer within {SECOND:?}");
+    let look = tokio::time::timeout_at(until, parts.dispatcher.look()).await;
+    let look = look
+        .unwrap_or_else(|_| Err(late()))
+        .map_err(|error| unseen(Missing::NoAnswer, error))?;
+    let seen = tokio::time::timeout_at(until, parts.pool.seen(&look)).await;
+    let seen = seen
+        .unwrap_or_else(|_| Err(late()))
+        .map_err(|error| unseen(parts.pool.unseen(), error))?;
+    Ok((look, seen))
 }
 
 /// The layout of an agent's table.

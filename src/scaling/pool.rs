@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use windlass_dispatcher::pool::{Pool as LocalPool, PoolState};
+use windlass_scaler::agent::meter::Missing;
 use windlass_scaler::agent::sample;
 
 use super::measure::{Look, Remote};
@@ -76,6 +77,14 @@ impl Pool {
                  Deployment with --pool kubernetes --deployment NAME",
             ),
             Self::Pods(pods) => pods.seen(look.workload.workers_ready).await,
+        }
+    }
+
+    /// What is missing where it cannot be seen.
+    pub fn unseen(&self) -> Missing {
+        match self {
+            Self::Here(_) | Self::At(_) => Missing::NoPool,
+            Self::Pods(_) => Missing::ApiServer,
         }
     }
 

@@ -279,7 +279,7 @@ mod tests {
         let reason = decision.reason();
         assert_eq!(
             reason,
-            "4 → 5: no measurements for 5 s (the dispatcher did not answer)"
+            "4 → 5: no measurements for 5 s (the dispatcher did not give its status)"
         );
     }
 }

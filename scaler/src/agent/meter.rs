@@ -24,8 +24,14 @@ pub enum Missing {
     #[error("the first reading has nothing to be compared with")]
     First,
     /// The dispatcher did not answer.
-    #[error("the dispatcher did not answer")]
+    #[error("the dispatcher did not give its status")]
     NoAnswer,
+    /// The API server, which knows how many pods there are, did not say so.
+    #[error("the Kubernetes API server did not say how many pods there are")]
+    ApiServer,
+    /// The dispatcher answered, but has no pool to be sized.
+    #[error("the dispatcher keeps no local workers")]
+    NoPool,
     /// A figure is no finite number, or negative.
     #[error("a figure is no finite number of at least 0")]
     NotANumber,
@@ -52,11 +58,10 @@ impl Meter {
     /// The rates between the reading before and this one, as amounts a second.
     ///
     /// # Errors
-    /// Why they are unknown. The next reading is compared with this one, if it can be.
-    pub fn read(&mut self, now: f64, reading: Option<Reading>) -> Result<Sample, Missing> {
-        let Some(reading) = reading else {
-            return Err(Missing::NoAnswer);
-        };
+    /// Why they are unknown: what kept the reading from being taken, or what is wrong with it. The next
+    /// reading is compared with this one, if it can be.
+    pub fn read(&mut self, now: f64, reading: Result<Reading, Missing>) -> Result<Sample, Missing> {
+        let reading = reading?;
         if !fields(&reading.totals)
             .iter()
             .all(|f| f.is_finite() && *f >= 0.0)

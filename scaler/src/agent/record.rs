@@ -1,8 +1,11 @@
 //! What a scaler was told, second by second, as text: enough to run the same seconds again.
 //!
-//! A line a second, numbers written so that they read back to the same bits:
+//! A line a second, numbers written so that they read back to the same bits. A file says first which version
+//! of this it is, and which tuning was in force when the run began:
 //!
 //! ```text
+//! # windlass scaler run, version 2
+//! # tuning: max-size: 20
 //! now,starting,ready,recallable,calendar,explore,direction,arrived,busy,ready-seconds,queued-tuples,…
 //! 12.004,0,3,0,0,0.71,0.2,6000,2.4,3,0,0,…
 //! 13.004,0,3,0,0,0.31,0.9,restarted
@@ -20,9 +23,20 @@ pub const HEADER: &str = "now,starting,ready,recallable,calendar,explore,directi
                           ready-seconds,queued-tuples,queued-seconds,started-tuples,started-seconds,\
                           started-batches,cost,late";
 
-const MISSING: [(Missing, &str); 5] = [
+/// Of the lines; 1 had no column `recallable`.
+const VERSION: u32 = 2;
+/// Columns of a line of version 1 with a measurement, and without one.
+const BEFORE: [usize; 2] = [16, 7];
+/// Begins the line of a file that names the version.
+const TITLE: &str = "# windlass scaler run, version ";
+/// Begins the lines of a file that hold the tuning.
+const TUNING: &str = "# tuning: ";
+
+const MISSING: [(Missing, &str); 7] = [
     (Missing::First, "first"),
     (Missing::NoAnswer, "no-answer"),
+    (Missing::ApiServer, "api-server"),
+    (Missing::NoPool, "no-pool"),
     (Missing::NotANumber, "not-a-number"),
     (Missing::Restarted, "restarted"),
     (Missing::ClockJumped, "clock-jumped"),
@@ -30,10 +44,75 @@ const MISSING: [(Missing, &str); 5] = [
 
 /// A line that is no record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: expected the {} columns {HEADER}, got {found:?}", HEADER.split(',').count())]
-pub struct NotARecord {
-    line: usize,
-    found: String,
+pub enum NotARecord {
+    /// It is nothing that any version writes.
+    #[error("line {line}: expected the {} columns {HEADER}, got {found:?}", HEADER.split(',').count())]
+    Line {
+        /// Its number, from 1.
+        line: usize,
+        /// What there is.
+        found: String,
+    },
+    /// It is of another version.
+    #[error(
+        "line {line}: expected version {VERSION} of a recorded run, got version {found}: replay it with the \
+         windlass that recorded it, or record a new run with this one"
+    )]
+    Version {
+        /// Its number, from 1.
+        line: usize,
+        /// The version.
+        found: String,
+    },
+}
+
+/// A recorded run as a file holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recording {
+    /// The tuning that the run began with, as text; `None` if the file does not say.
+    pub tuning: Option<String>,
+    /// Its seconds.
+    pub seconds: Vec<Second>,
+}
+
+impl Recording {
+    /// As a file's text.
+    pub fn to_text(&self) -> String {
+        let mut text = format!("{TITLE}{VERSION}\n");
+        for line in self.tuning.iter().flat_map(|tuning| tuning.lines()) {
+            text += &format!("{TUNING}{line}\n");
+        }
+        text += HEADER;
+        for second in &self.seconds {
+            text.push('\n');
+            text += &to_line(second);
+        }
+        text.push('\n');
+        text
+    }
+
+    /// Reads a file's text; title and tuning may be missing.
+    ///
+    /// # Errors
+    /// The first line that is no record, or that is of another version.
+    pub fn from_text(text: &str) -> Result<Self, NotARecord> {
+        let versions = text.lines().enumerate();
+        let other = versions
+            .filter_map(|(at, line)| Some((at, line.trim().strip_prefix(TITLE)?)))
+            .find(|(_, version)| version.parse() != Ok(VERSION));
+        if let Some((at, found)) = other {
+            return Err(NotARecord::Version {
+                line: at + 1,
+                found: found.chars().take(20).collect(),
+            });
+        }
+        let tuning = text.lines().filter_map(|line| line.strip_prefix(TUNING));
+        let tuning: String = tuning.map(|line| format!("{line}\n")).collect();
+        Ok(Self {
+            tuning: Some(tuning).filter(|tuning| !tuning.is_empty()),
+            seconds: from_text(text)?,
+        })
+    }
 }
 
 /// Writes a second.
@@ -126,9 +205,20 @@ pub fn from_text(text: &str) -> Result<Vec<Second>, NotARecord> {
         !line.is_empty() && !line.starts_with('#') && line != HEADER
     });
     let read = meant.map(|(at, line)| {
-        from_line(line).ok_or_else(|| NotARecord {
-            line: at + 1,
-            found: line.chars().take(80).collect(),
+        let columns = line.split(',').count();
+        from_line(line).ok_or_else(|| {
+            // The names of columns that there were fewer of, or numbers under these.
+            if BEFORE.contains(&columns) {
+                NotARecord::Version {
+                    line: at + 1,
+                    found: "1".into(),
+                }
+            } else {
+                NotARecord::Line {
+                    line: at + 1,
+                    found: line.chars().take(80).collect(),
+                }
+            }
         })
     });
     read.collect()
@@ -168,6 +258,47 @@ mod tests {
         let lines: Vec<String> = seconds.iter().map(to_line).collect();
         let text = format!("{HEADER}\n# a remark\n\n{}\n", lines.join("\n"));
         assert_eq!(from_text(&text).unwrap(), seconds);
+    }
+
+    #[test]
+    fn a_file_holds_its_tuning_whatever_that_says() {
+        let seconds = vec![
+            second(Err(Missing::ApiServer)),
+            second(Ok(Sample::default())),
+        ];
+        for tuning in [
+            None,
+            Some("max-size: 9\n# a remark\n\nmode: hpa\n".to_owned()),
+        ] {
+            let recording = Recording {
+                tuning,
+                seconds: seconds.clone(),
+            };
+            let read = Recording::from_text(&recording.to_text());
+            assert_eq!(read, Ok(recording));
+        }
+    }
+
+    #[test]
+    fn another_version_is_named_with_what_to_do() {
+        let text = Recording {
+            tuning: None,
+            seconds: vec![second(Err(Missing::First))],
+        }
+        .to_text();
+        let newer = text.replace("version 2", "version 3");
+        let error = Recording::from_text(&newer).unwrap_err().to_string();
+        assert!(error.contains("line 1: expected version 2"), "{error}");
+        assert!(error.contains("got version 3: replay it with"), "{error}");
+        // As it was without `recallable`: its header, a measurement, and none.
+        for line in [
+            HEADER.replace("recallable,", ""),
+            "12,0,3,0,0.7,0.2,6000,2.4,3,0,0,6000,2.4,60,3,0".into(),
+            "13,0,3,0,0.3,0.9,restarted".into(),
+        ] {
+            let error = from_text(&line).unwrap_err().to_string();
+            assert!(error.contains("got version 1: replay it with"), "{error}");
+        }
     }
 
     #[test]

@@ -20,7 +20,8 @@ Examples:
   windlass scaler explain
       the last choice of the agent, and what changed the size after it
   windlass scaler explain --at 2026-11-11T00:00:05Z
-  windlass scaler explain -o json | jq .decision.cause";
+  windlass scaler explain -o json | jq '.decision.cause, .choice.decision.cause'
+      the last decision, and the agent's choice before it where something else decided";
 
 /// Arguments of `windlass scaler explain`.
 #[derive(Debug, Args)]
@@ -56,6 +57,9 @@ struct Report<'a> {
     reward_late: Option<f64>,
     reason: &'a str,
     decision: Option<Decision>,
+    /// The agent's last choice, if this is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    choice: Option<Box<Report<'a>>>,
 }
 
 impl Explain {
@@ -79,8 +83,8 @@ impl Explain {
         let mut out = output::stdout();
         match self.output {
             ReportFormat::Json => {
-                let row = chosen.as_ref().unwrap_or(&last);
-                output::json(&mut out, &report(row))?;
+                let earlier = chosen.as_ref().filter(|chosen| chosen.no != last.no);
+                output::json(&mut out, &report(&last, earlier))?;
             }
             ReportFormat::Table => {
                 if let Some(chosen) = &chosen {
@@ -129,7 +133,7 @@ fn measured(row: &DecisionRow) -> String {
     }
 }
 
-fn report(row: &DecisionRow) -> Report<'_> {
+fn report<'a>(row: &'a DecisionRow, chosen: Option<&'a DecisionRow>) -> Report<'a> {
     Report {
         at: super::moment(row.at_ms),
         run: super::moment(row.run),
@@ -148,6 +152,7 @@ fn report(row: &DecisionRow) -> Report<'_> {
         reward_late: row.reward_late,
         reason: &row.reason,
         decision: serde_json::from_str(&row.detail).unwrap_or_default(),
+        choice: chosen.map(|chosen| Box::new(report(chosen, None))),
     }
 }
 
@@ -168,8 +173,30 @@ mod tests {
         };
         let said = "6000 tuples arrived, 2.40 of 3.00 workers busy, 40 tuples waiting";
         assert!(told(&row).contains(said), "{}", told(&row));
-        row.seconds = "3,0,3,0,0,0.5,0.5,no-answer\n".into();
-        let said = "measured: nothing, as the dispatcher did not answer";
-        assert!(told(&row).contains(said), "{}", told(&row));
+        for (missing, said) in [
+            ("no-answer", "the dispatcher did not give its status"),
+            ("api-server", "the Kubernetes API server did not say"),
+        ] {
+            row.seconds = format!("3,0,3,0,0,0.5,0.5,{missing}\n");
+            let said = format!("measured: nothing, as {said}");
+            assert!(told(&row).contains(&said), "{}", told(&row));
+        }
+    }
+
+    #[test]
+    fn json_is_of_the_last_decision_and_holds_the_choice_before_it() {
+        let row = |no, cause: &str| DecisionRow {
+            no,
+            reason: cause.into(),
+            detail: "null".into(),
+            ..DecisionRow::default()
+        };
+        let (chosen, last) = (row(3, "agent"), row(4, "gap"));
+        let json = serde_json::to_value(report(&last, Some(&chosen))).unwrap();
+        assert_eq!((&json["no"], &json["reason"]), (&4.into(), &"gap".into()));
+        assert_eq!(json["choice"]["no"], 3);
+        let alone = serde_json::to_value(report(&chosen, None)).unwrap();
+        assert_eq!(alone["no"], 3);
+        assert!(alone.get("choice").is_none(), "{alone}");
     }
 }
