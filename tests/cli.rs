@@ -366,7 +366,9 @@ fn scaler_draws_the_shipped_policy_and_prints_every_tuning_key() {
         "{csv}"
     );
     let example = run(here.path(), &["scaler", "example"], &[]);
-    assert!(text(&example.stdout).contains("late-window-price: 60"));
+    // The ConfigMap's `_example` block, to the letter.
+    let shipped = include_str!("../k8s/components/scaler/tuning.example.txt");
+    assert_eq!(text(&example.stdout), shipped);
     std::fs::write(here.path().join("t.txt"), "hello").unwrap();
     let refused = run(here.path(), &["scaler", "policy", "--table", "t.txt"], &[]);
     assert!(one_line(&refused).contains("t.txt"));

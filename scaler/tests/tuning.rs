@@ -1,7 +1,7 @@
 //! The tuning as users write it.
 
 use windlass_scaler::policies::Named;
-use windlass_scaler::tuning::{Calendar, EXAMPLE, Invalid, Mode, Policy, Tuning};
+use windlass_scaler::tuning::{Calendar, EXAMPLE, EXAMPLE_KEY, Invalid, Mode, Policy, Tuning};
 
 /// Milliseconds since 1970 of 11 November 2026, midnight UTC.
 const MIDNIGHT: i64 = 1_794_355_200_000;
@@ -18,6 +18,38 @@ fn the_example_is_the_default() {
         Tuning::from_pairs([("_example", EXAMPLE)]),
         Ok(Tuning::default())
     );
+}
+
+#[test]
+fn the_config_map_that_is_shipped_holds_the_example() {
+    let component = concat!(env!("CARGO_MANIFEST_DIR"), "/../k8s/components/scaler/");
+    let read = |name: &str| std::fs::read_to_string(format!("{component}{name}")).unwrap();
+    assert_eq!(read("tuning.example.txt"), EXAMPLE);
+    let generated = read("kustomization.yaml");
+    assert!(
+        generated.contains(&format!("- {EXAMPLE_KEY}=tuning.example.txt")),
+        "{generated}"
+    );
+}
+
+#[test]
+fn the_calendar_has_the_ranges_that_the_example_states() {
+    for (text, valid) in [
+        ("59 23 31 12 Sun / 744h / 48", true),
+        ("0-30/5 0,12 1 1 Mon-Fri / 1s / 1", true),
+        ("60 0 * * * / 1s / 1", false),
+        ("0 24 * * * / 1s / 1", false),
+        ("0 0 0 * * / 1s / 1", false),
+        ("0 0 32 * * / 1s / 1", false),
+        ("0 0 1 13 * / 1s / 1", false),
+        ("0 0 * * * / 999ms / 1", false),
+        ("0 0 * * * / 745h / 1", false),
+        ("0 0 * * * / 1s / 0", false),
+        ("0 0 * * * / 1s / 49", false),
+    ] {
+        let read = Tuning::from_pairs([("calendar", text)]);
+        assert_eq!(read.is_ok(), valid, "{text}: {read:?}");
+    }
 }
 
 #[test]
