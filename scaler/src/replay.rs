@@ -71,7 +71,7 @@ impl Run {
         });
         let setting = Setting {
             min: tuning.min_size,
-            max: tuning.max_size.min(120),
+            max: tuning.max_size,
             goal: tuning.latency_goal,
             jobs_max: 0,
             ..Setting::default()
@@ -204,5 +204,55 @@ impl Player {
                 formula.desired(&view)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::sample::{Pool, Sample};
+    use crate::agent::sarsa::Luck;
+    use crate::tuning::Mode;
+
+    #[test]
+    fn a_pool_of_hundreds_is_replayed_as_such() {
+        // Six hundred batches of 0.3 s a window: 200 pods do them within a second, 150 do not.
+        let record = |second: u32| Second {
+            now: f64::from(second),
+            seen: Ok(Sample {
+                arrived: 300_000.0,
+                started_tuples: 300_000.0,
+                started_seconds: 180.0,
+                started_batches: 600.0,
+                cost: 300.0,
+                ..Sample::default()
+            }),
+            pool: Pool {
+                ready: 300,
+                ..Pool::default()
+            },
+            calendar: 0,
+            luck: Luck {
+                explore: 1.0,
+                direction: 0.0,
+            },
+        };
+        let tuning = Tuning {
+            max_size: 600,
+            ..Tuning::default()
+        };
+        let run = Run::new((0..300).map(record).collect(), tuning.clone());
+        for mode in [Mode::SloDs2, Mode::Elastic] {
+            let played = run.play(Policy::Mode(mode), &Controller::shipped(tuning.clone()));
+            assert!((200..=600).contains(&played.sizes.0), "{played:?}");
+            assert!(played.late_percent < 1.0, "{played:?}");
+        }
+        let few = Tuning {
+            max_size: 150,
+            ..tuning
+        };
+        let run = Run::new((0..300).map(record).collect(), few.clone());
+        let played = run.play(Policy::Mode(Mode::SloDs2), &Controller::shipped(few));
+        assert!(played.late_percent > 99.0, "{played:?}");
     }
 }

@@ -98,6 +98,7 @@ impl Contender {
             let seed = Training::SEED + Training::APART * number;
             Training::new(hours, seed).train(&mut agent);
             agent.behaviour.learns = false;
+            agent.start_over();
             Box::new(agent)
         };
         match self {

@@ -10,7 +10,7 @@ use super::metrics::{Metrics, quantile};
 use super::trace::{Setting, Trace};
 use crate::agent::sample::{Pool, Sample};
 
-/// Most pods of any state at once.
+/// Most pods of any state at once, where the benchmark's pool may have 48 of them.
 const SLOTS: usize = 128;
 /// Most Jobs remembered at once.
 const JOBS: usize = 512;
@@ -54,6 +54,8 @@ pub struct World<'a> {
     trace: &'a Trace,
     setting: Setting,
     second: usize,
+    /// Most pods of any state at once: those that leave need room beside those that stay.
+    slots: usize,
     pods: Vec<Pod>,
     queue: VecDeque<Batch>,
     jobs: Vec<f64>,
@@ -79,11 +81,13 @@ impl<'a> World<'a> {
             state: State::Ready,
             ..GONE
         };
+        let slots = SLOTS.max(trace.setting.max as usize * SLOTS / 48);
         Self {
             trace,
             setting: trace.setting,
             second: 0,
-            pods: vec![ready; (pods as usize).min(SLOTS)],
+            slots,
+            pods: vec![ready; (pods as usize).min(slots)],
             queue: VecDeque::new(),
             jobs: vec![-1.0; JOBS],
             window_end: vec![0.0; trace.len()],
@@ -145,7 +149,7 @@ impl<'a> World<'a> {
     fn start_pod(&mut self) -> bool {
         let gone = self.pods.iter().position(|pod| pod.state == State::Gone);
         let slot = gone.unwrap_or(self.pods.len());
-        if slot == SLOTS {
+        if slot == self.slots {
             return false;
         }
         if slot == self.pods.len() {

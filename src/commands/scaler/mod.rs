@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use windlass_dispatcher::store::{Journal, Store};
+use windlass_scaler::tuning::{Invalid, Tuning};
 
 use crate::cli::StoreArg;
 use crate::config::Config;
@@ -102,8 +103,8 @@ impl Scaler {
             Some(What::Import(command)) => command.run(config).await,
             Some(What::Diff(command)) => command.run(config).await,
             Some(What::Rollback(command)) => command.run(config).await,
-            Some(What::Compare(command)) => command.run(config).await,
-            Some(What::Replay(command)) => command.run(config).await,
+            Some(What::Compare(command)) => command.run(config, file).await,
+            Some(What::Replay(command)) => command.run(config, file).await,
             Some(What::Bench(command)) => command.run().await,
             Some(What::Train(command)) => command.run().await,
             Some(What::Example) => example(),
@@ -120,6 +121,14 @@ async fn journal(store: &StoreArg, config: &Config) -> anyhow::Result<Journal> {
 /// What a command says when no scaler has kept anything yet.
 const NOTHING: &str = "no scaler has kept anything in this store yet: run `windlass dispatch --workers \
                        auto` or `windlass scaler --dispatcher URL` on it";
+
+/// A tuning from its text, or everything that is wrong with it.
+fn tuning(text: &str) -> anyhow::Result<Tuning> {
+    Tuning::from_text(text).map_err(|invalid| {
+        let reasons: Vec<String> = invalid.iter().map(Invalid::to_string).collect();
+        anyhow::anyhow!(reasons.join("; "))
+    })
+}
 
 /// ms UTC as people read it.
 fn moment(ms: i64) -> String {

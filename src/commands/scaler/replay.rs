@@ -1,7 +1,7 @@
 //! `windlass scaler compare` and `replay`: a recorded run, decided again or by other policies.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -11,7 +11,7 @@ use windlass_scaler::agent::capacity::Volatility;
 use windlass_scaler::agent::controller::{Controller, Second};
 use windlass_scaler::agent::decision::Decision;
 use windlass_scaler::agent::presets;
-use windlass_scaler::agent::record::{HEADER, from_text, to_line};
+use windlass_scaler::agent::record::{Recording, from_text};
 use windlass_scaler::replay::{Outcome, Run};
 use windlass_scaler::tuning::{Policy, Tuning};
 
@@ -34,7 +34,7 @@ Examples:
 
 The row `actual` is what was measured. The others are simulated from the measured arrivals and batch
 durations, with workers that take 2 to 5 s to start. cost is in pod-seconds; price adds late windows at
-the tuning's late-window-price.";
+the late-window-price of the tuning in force, or of --config FILE.";
 
 const REPLAY: &str = "\
 Examples:
@@ -43,7 +43,10 @@ Examples:
   windlass scaler replay --export run.csv
   windlass scaler replay run.csv --policies elastic --table table.txt
   windlass scaler replay --verify
-      decide every recorded second again and compare with what was decided then";
+      decide every recorded second again and compare with what was decided then
+
+Goal, price and sizes are those of the tuning that the run began with, which --export writes as well, or of
+--config FILE.";
 
 /// Which policies, and how they are shown.
 #[derive(Debug, Args)]
@@ -52,6 +55,10 @@ struct Show {
     /// tuning's shadow, else elastic, paper, slo-ds2, DS2, HPA and KEDA]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     policies: Vec<Policy>,
+    /// Play by the tuning in this file; so does a --config FILE that does not end in .toml [default: the
+    /// one that was recorded]
+    #[arg(long, value_name = "FILE")]
+    tuning: Option<PathBuf>,
     /// How to show it
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     output: ReportFormat,
@@ -98,7 +105,8 @@ pub struct Replay {
 /// A run as it is kept.
 struct Kept {
     rows: Vec<DecisionRow>,
-    tuning: Tuning,
+    /// What it began with, as text.
+    tuning: String,
     controller: Controller,
 }
 
@@ -107,7 +115,7 @@ impl Kept {
         let mut seconds = Vec::new();
         for row in &self.rows {
             let more = from_text(&row.seconds);
-            seconds.extend(more.with_context(|| format!("decision {} is damaged", row.no))?);
+            seconds.extend(more.with_context(|| format!("cannot use decision {}", row.no))?);
         }
         Ok(seconds)
     }
@@ -118,7 +126,8 @@ impl Compare {
     ///
     /// # Errors
     /// If the store does not answer, or nothing is kept there.
-    pub async fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
+    pub async fn run(&self, config: &Config, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+        let given = self.show.tuning(file)?;
         let mut journal = super::journal(&self.store, config).await?;
         let run = newest(&mut journal, None).await?;
         let last = self.last.map(|Span(last)| last.as_secs());
@@ -135,9 +144,10 @@ impl Compare {
             seconds.drain(..skip);
         }
         // What is in force now judges, and what was learned by now plays.
-        let tuning = match journal.state().await? {
-            Some((state, _)) => Tuning::from_text(&state.tuning).unwrap_or_default(),
-            None => kept.tuning.clone(),
+        let tuning = match (given, journal.state().await?) {
+            (Some(given), _) => given,
+            (None, Some((state, _))) => recorded(&state.tuning)?,
+            (None, None) => recorded(&kept.tuning)?,
         };
         let mut controller = kept.controller.clone();
         if let Some(row) = journal.table(Agent::Elastic.name(), None).await?
@@ -154,14 +164,14 @@ impl Replay {
     ///
     /// # Errors
     /// If there is no such run, or `--verify` finds another decision.
-    pub async fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
-        let (seconds, tuning, mut controller) = if let Some(path) = &self.file {
+    pub async fn run(&self, config: &Config, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+        let given = self.show.tuning(file)?;
+        let (recording, mut controller) = if let Some(path) = &self.file {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read the run {}", path.display()))?;
-            let seconds = from_text(&text)
+            let recording = Recording::from_text(&text)
                 .with_context(|| format!("cannot use the run {}", path.display()))?;
-            let tuning = Tuning::default();
-            (seconds, tuning.clone(), Controller::shipped(tuning))
+            (recording, Controller::shipped(Tuning::default()))
         } else {
             let at = self.run.as_deref().map(super::parse_moment).transpose()?;
             let mut journal = super::journal(&self.store, config).await?;
@@ -170,23 +180,51 @@ impl Replay {
             if self.verify {
                 return verify(kept);
             }
-            (kept.seconds()?, kept.tuning, kept.controller)
+            let recording = Recording {
+                seconds: kept.seconds()?,
+                tuning: Some(kept.tuning),
+            };
+            (recording, kept.controller)
         };
         if let Some(path) = &self.export {
-            let lines: Vec<String> = seconds.iter().map(to_line).collect();
-            let text = format!("{HEADER}\n{}\n", lines.join("\n"));
-            std::fs::write(path, text)
+            std::fs::write(path, recording.to_text())
                 .with_context(|| format!("cannot write the run to {}", path.display()))?;
             return Ok(ExitCode::SUCCESS);
         }
         if let Some(path) = &self.table {
             controller.elastic.learner.table = from_file(path, Agent::Elastic)?.table;
         }
-        self.show.report(seconds, tuning, controller).await
+        let tuning = match (given, &recording.tuning) {
+            (Some(given), _) => given,
+            (None, Some(text)) => recorded(text)?,
+            (None, None) => Tuning::default(),
+        };
+        self.show
+            .report(recording.seconds, tuning, controller)
+            .await
     }
 }
 
+/// The tuning of a run, as it was kept with it.
+fn recorded(text: &str) -> anyhow::Result<Tuning> {
+    super::tuning(text).context("cannot use the recorded tuning: give one with --config FILE")
+}
+
 impl Show {
+    /// The tuning that is asked for, if one is; `file` is the global --config.
+    fn tuning(&self, file: Option<&Path>) -> anyhow::Result<Option<Tuning>> {
+        let file = file.filter(|file| super::is_tuning(file));
+        let Some(path) = self.tuning.as_deref().or(file) else {
+            return Ok(None);
+        };
+        let read = || {
+            let text = std::fs::read_to_string(path)?;
+            super::tuning(&text)
+        };
+        let tuning = read().with_context(|| format!("cannot use the tuning {}", path.display()));
+        tuning.map(Some)
+    }
+
     async fn report(
         &self,
         seconds: Vec<Second>,
@@ -198,6 +236,10 @@ impl Show {
             ([], shadow) => shadow.to_vec(),
             (given, _) => given.to_vec(),
         };
+        let judged = format!(
+            "size {} to {}, latency goal {} s, {} pod-seconds a late window",
+            tuning.min_size, tuning.max_size, tuning.latency_goal, tuning.late_window_price
+        );
         let run = Run::new(seconds, tuning);
         if run.is_empty() {
             bail!(
@@ -216,7 +258,7 @@ impl Show {
         match self.output {
             ReportFormat::Json => output::json(&mut out, &outcomes)?,
             ReportFormat::Table => {
-                writeln!(out, "{length} measured seconds")?;
+                writeln!(out, "{length} measured seconds; {judged}")?;
                 let header = [
                     "policy", "cost", "late", "late %", "price", "p99 s", "actions", "size",
                 ];
@@ -269,7 +311,7 @@ async fn load(journal: &mut Journal, run: i64, after: u64) -> anyhow::Result<Kep
             break;
         }
     }
-    let mut tuning = Tuning::default();
+    let mut tuning = String::new();
     let mut elastic = presets::elastic(presets::ELASTIC, presets::shipped().table);
     let mut paper = presets::paper();
     for (which, agent) in [(Agent::Elastic, &mut elastic), (Agent::Paper, &mut paper)] {
@@ -277,10 +319,10 @@ async fn load(journal: &mut Journal, run: i64, after: u64) -> anyhow::Result<Kep
             let snapshot = read(&row.body, which)?;
             agent.volatility = Volatility::restored(snapshot.volatility);
             agent.learner.table = snapshot.table;
-            tuning = Tuning::from_text(&row.tuning).unwrap_or_default();
+            tuning = row.tuning;
         }
     }
-    let controller = Controller::new(tuning.clone(), elastic, paper);
+    let controller = Controller::new(recorded(&tuning)?, elastic, paper);
     Ok(Kept {
         rows,
         tuning,

@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use windlass_dispatcher::store::ScalerState;
-use windlass_scaler::tuning::{Invalid, Tuning};
 
 use super::run::TuningArg;
 use super::show::DEAD_MS;
@@ -78,9 +77,8 @@ impl Set {
             .map(|Pair(key, value)| (key.clone(), value.clone()))
             .collect();
         let text = edited(&before, &keys);
-        if let Err(invalid) = Tuning::from_text(&text) {
-            let reasons: Vec<String> = invalid.iter().map(Invalid::to_string).collect();
-            bail!("nothing was changed: {}", reasons.join("; "));
+        if let Err(invalid) = super::tuning(&text) {
+            bail!("nothing was changed: {invalid}");
         }
         let expected = match &source {
             Source::Defaults => bail!(
