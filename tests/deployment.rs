@@ -39,6 +39,7 @@ struct Scene {
     /// Tuples that wait more at every look.
     growth: f64,
     lease: Option<Value>,
+    lease_writes: u32,
     resized: Vec<u32>,
     kept: Vec<u32>,
     /// The data of the ConfigMap, and every change of it as a watch tells it.
@@ -97,6 +98,7 @@ fn four() -> Shared {
         waiting: 0.0,
         growth: 0.0,
         lease: None,
+        lease_writes: 0,
         resized: Vec::new(),
         kept: Vec::new(),
         tuning: None,
@@ -181,13 +183,25 @@ fn not_found() -> (StatusCode, Json<Value>) {
     (StatusCode::NOT_FOUND, Json(status))
 }
 
-async fn write_lease(State(scene): State<Shared>, Json(lease): Json<Value>) -> Json<Value> {
-    lock(&scene).lease = Some(lease.clone());
-    Json(lease)
-}
-
-async fn create_lease(scene: State<Shared>, lease: Json<Value>) -> (StatusCode, Json<Value>) {
-    (StatusCode::CREATED, write_lease(scene, lease).await)
+/// Writes the Lease if it is still of the version that was read, as an API server does: a new one has none.
+async fn write_lease(
+    State(scene): State<Shared>,
+    Json(mut lease): Json<Value>,
+) -> (StatusCode, Json<Value>) {
+    let mut scene = lock(&scene);
+    let version = |lease: &Value| lease["metadata"]["resourceVersion"].clone();
+    let there = scene.lease.as_ref().map_or(Value::Null, version);
+    if version(&lease) != there {
+        let status = json!({
+            "apiVersion": "v1", "kind": "Status", "status": "Failure", "message": "somebody else wrote",
+            "reason": "Conflict", "code": 409,
+        });
+        return (StatusCode::CONFLICT, Json(status));
+    }
+    scene.lease_writes += 1;
+    lease["metadata"]["resourceVersion"] = scene.lease_writes.to_string().into();
+    scene.lease = Some(lease.clone());
+    (StatusCode::OK, Json(lease))
 }
 
 async fn config_map(State(scene): State<Shared>) -> (StatusCode, Json<Value>) {
@@ -259,7 +273,7 @@ async fn play(scene: Shared) -> SocketAddr {
         .route(&format!("{maps}/tuning"), get(config_map).patch(edit_map))
         .route(events, post(event))
         .route(&format!("{events}/{{name}}"), patch(event))
-        .route(leases, post(create_lease))
+        .route(leases, post(write_lease))
         .route(
             &format!("{leases}/windlass-scaler"),
             get(lease).put(write_lease),
@@ -525,4 +539,50 @@ async fn setting_a_key_of_the_config_map_waits_until_it_is_in_force() {
     let refused = "nothing was changed: static-size: expected pods from 1 to 48";
     assert!(said.contains(refused), "{said}");
     assert_eq!(lock(&scene).changes.len(), edits, "nothing was written");
+}
+
+/// The process that holds the Lease, by the end of its name.
+fn holder(scene: &Scene) -> Option<u32> {
+    let name = scene.lease.as_ref()?["spec"]["holderIdentity"].as_str()?;
+    name.rsplit('-').next()?.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_scalers_one_acts_and_the_other_takes_over_when_it_is_killed() {
+    windlass_functions::trust::use_ring();
+    let directory = tempfile::tempdir().unwrap();
+    let scene = four();
+    let server = play(Arc::clone(&scene)).await;
+    lock(&scene).write(Some(of_size(4)));
+    let (one, store) = scaler(directory.path(), server).await;
+    let (other, _) = scaler(directory.path(), server).await;
+    let mut pair = [one, other];
+    let mut journal = store.journal(&Stream::default());
+    decided(&mut journal, false, |_| true).await;
+    let first = holder(&lock(&scene)).expect("a holder");
+    let at = pair.iter().position(|child| child.id() == Some(first));
+    let killed = &mut pair[at.expect("one of the two holds it")];
+
+    lock(&scene).write(Some(of_size(6)));
+    until(&scene, "the holder acts", |s| s.replicas == 6).await;
+    // Whoever is not active sees when the Lease is renewed, and lets it be.
+    let written = lock(&scene).lease_writes;
+    until(&scene, "it is renewed", |s| s.lease_writes > written).await;
+    assert_eq!(holder(&lock(&scene)), Some(first));
+    assert_eq!(lock(&scene).resized, [6], "once, by one of them");
+    assert_eq!(journal.runs(10).await.unwrap().len(), 1, "only one began");
+
+    killed.kill().await.unwrap();
+    let waited = Instant::now();
+    lock(&scene).write(Some(of_size(8)));
+    until(&scene, "the other acts", |s| s.replicas == 8).await;
+    assert!(
+        waited.elapsed() > 8 * SECOND,
+        "not before the Lease has ended"
+    );
+    let second = holder(&lock(&scene)).expect("a holder");
+    assert_ne!(second, first);
+    assert!(pair.iter().any(|child| child.id() == Some(second)));
+    assert_eq!(journal.runs(10).await.unwrap().len(), 2);
+    assert_eq!(lock(&scene).resized, [6, 8]);
 }
