@@ -257,7 +257,12 @@ impl Site {
 
     /// How many distinct tuples are settled; `None` while the store cannot be asked.
     pub async fn settled_now(&self) -> Option<u64> {
-        Some(settled(&self.audit().await?))
+        self.settled_in(&self.store).await
+    }
+
+    /// The same of a replica.
+    pub async fn settled_in(&self, url: &str) -> Option<u64> {
+        Some(settled(&self.audit_in(url).await?))
     }
 
     /// Counted, late and quarantined orders of one source; `None` while the store cannot be asked.
@@ -274,7 +279,11 @@ impl Site {
     }
 
     async fn audit(&self) -> Option<Audit> {
-        let store = Store::connect(&self.store).await.ok()?;
+        self.audit_in(&self.store).await
+    }
+
+    async fn audit_in(&self, url: &str) -> Option<Audit> {
+        let store = Store::connect(url).await.ok()?;
         store.audit(&self.stream).await.ok()
     }
 

@@ -11,7 +11,7 @@ use windlass_datagen::publish::Speed;
 use windlass_datagen::workload::Options;
 
 use crate::harness::{SHARED, Site, address, eventually, rolled_out, turn};
-use crate::kubectl::{kubectl, tried};
+use crate::kubectl::{json, kubectl, tried};
 
 const WITHIN: Duration = Duration::from_secs(120);
 
@@ -134,6 +134,20 @@ async fn a_queue_declared_before_all_nodes_have_joined_gets_a_member_on_each() {
     deleted.await.expect("the queue is deleted");
 }
 
+/// Waits until both replicas have what is committed after this is called.
+async fn replicas_follow(site: &Site) {
+    let now = site.settled_now().await.expect("the primary answers");
+    for replica in ["windlass-mysql-1", "windlass-mysql-2"] {
+        let pod = json(&["-n", SHARED, "get", "pod", replica]);
+        let address = pod["status"]["podIP"].as_str().expect("an address");
+        let url = format!("mysql://windlass_reader:local@{address}:3306/windlass");
+        eventually(WITHIN, &format!("{replica} follows"), async || {
+            site.settled_in(&url).await > Some(now)
+        })
+        .await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_of_broker_and_database_may_be_deleted() {
     let Some(site) = Site::new("components").await else {
@@ -158,6 +172,9 @@ async fn pods_of_broker_and_database_may_be_deleted() {
         kubectl(&["-n", SHARED, "delete", "pod", pod]);
         rolled_out(SHARED, &format!("statefulset/{set}"));
         site.progresses(WITHIN).await;
+        if set == "windlass-mysql" {
+            replicas_follow(&site).await;
+        }
     }
     let manifest = load.end().await;
     site.equals(&manifest, WITHIN).await;
