@@ -35,10 +35,9 @@ pub struct Site {
     _turn: MutexGuard<'static, ()>,
 }
 
-/// The turn of a test on the shared installation, which is brought up first; `None` (said on standard
-/// error) without a cluster.
-pub async fn turn() -> Option<MutexGuard<'static, ()>> {
-    static INSTALLED: OnceCell<()> = OnceCell::const_new();
+/// Whether the tests on a cluster are to run, whose `kubectl` is then there; if not, that is said on standard
+/// error.
+pub fn has_kubectl() -> bool {
     let asked = std::env::var("WINDLASS_TEST_CLUSTER").unwrap_or_default();
     if asked != "1" {
         let required = std::env::var("WINDLASS_TEST_REQUIRED").as_deref() == Ok("1");
@@ -47,6 +46,14 @@ pub async fn turn() -> Option<MutexGuard<'static, ()>> {
             "WINDLASS_TEST_CLUSTER is not 1: run tests/kubernetes, which starts a cluster"
         );
         eprintln!("skipped: WINDLASS_TEST_CLUSTER is not 1");
+    }
+    asked == "1"
+}
+
+/// The turn of a test on the shared installation, which is brought up first; `None` without a cluster.
+pub async fn turn() -> Option<MutexGuard<'static, ()>> {
+    static INSTALLED: OnceCell<()> = OnceCell::const_new();
+    if !has_kubectl() {
         return None;
     }
     windlass_functions::trust::use_ring();

@@ -10,6 +10,7 @@
 
 mod faults;
 mod harness;
+mod image;
 mod jobs;
 mod kubectl;
 #[path = "../system/load.rs"]
@@ -17,6 +18,7 @@ mod load;
 mod local;
 mod manifests;
 mod overlay;
+mod rendered;
 mod scaler;
 mod scaling;
 mod schedule;

@@ -29,7 +29,7 @@ fn component(pod: &Value) -> &str {
 }
 
 /// Holds pods against the Pod Security Standard `restricted`, and more.
-fn are_restricted(pods: &[Value]) {
+pub fn are_restricted(pods: &[Value]) {
     for (pod, container) in containers(pods) {
         let name = format!("{}/{}", pod["metadata"]["name"], container["name"]);
         let of_pod = &pod["spec"]["securityContext"];
