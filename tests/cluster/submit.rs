@@ -108,6 +108,43 @@ async fn a_run_is_submitted_listed_read_and_audited_by_kubeconfig_alone() {
     assert!(by_kubectl.contains("pool: 2 of 2"), "{by_kubectl}");
 }
 
+/// A statement on the database of all sites.
+fn sql(statement: &str) -> String {
+    let client = "exec mysql --host=127.0.0.1 --user=windlass --database=windlass --batch \
+                  --skip-column-names --execute=\"$0\"";
+    let shell = ["sh", "-c", &format!("MYSQL_PWD=local {client}"), statement];
+    let pod = ["-n", SHARED, "exec", "windlass-mysql-0", "--"];
+    kubectl(&[&pod[..], &shell[..]].concat())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_was_changed_by_hand_is_named_and_the_exit_status_is_1() {
+    let Some(site) = Site::new("submit-changed").await else {
+        return;
+    };
+    well(&submit(&site, "h", "4s"));
+    let audited = || windlass(&site, &["audit", "--run", "h"]);
+    let before = well(&audited());
+    assert!(before.contains("no difference"), "{before}");
+    let stream = &site.stream.name;
+    let row = sql(&format!(
+        "SELECT window_start, DATE_FORMAT(window_start, '%Y-%m-%dT%H:%i:%sZ'), item_key, orders \
+         FROM results WHERE stream = '{stream}' ORDER BY window_start, item_key LIMIT 1"
+    ));
+    let row: Vec<&str> = row.trim().split('\t').collect();
+    let [window, start, key, orders] = row[..] else {
+        panic!("expected a row, got {row:?}");
+    };
+    sql(&format!(
+        "UPDATE results SET orders = orders + 1 WHERE stream = '{stream}' \
+         AND window_start = '{window}' AND item_key = '{key}'"
+    ));
+    let after = audited();
+    assert_eq!(after.status.code(), Some(1), "{}", said(&after));
+    let named = format!("window {start} {key}: expected {orders} orders");
+    assert!(said(&after).contains(&named), "{}", said(&after));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_runs_pod_that_is_killed_is_replaced_and_its_orders_count_once() {
     let Some(site) = Site::new("submit-killed").await else {
