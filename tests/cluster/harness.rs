@@ -246,6 +246,22 @@ impl Site {
             .collect()
     }
 
+    /// Lets this site's namespace have so many pods more than it has, until the ResourceQuota `few` is deleted.
+    pub async fn limit_pods(&self, more: usize) {
+        let pods = self.kubectl(&["get", "pods", "--output", "name"]);
+        let pods = (pods.lines().count() + more).to_string();
+        self.apply(&serde_json::json!({
+            "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"},
+            "spec": {"hard": {"pods": pods}},
+        }));
+        let counted = ["get", "resourcequota", "few", "--output"];
+        let counted = [&counted[..], &["jsonpath={.status.hard.pods}"]].concat();
+        eventually(Duration::from_secs(60), "pods are counted", async || {
+            self.kubectl(&counted) == pods
+        })
+        .await;
+    }
+
     /// Deletes the pods of a component at once, as if their node had died.
     pub fn kill(&self, component: &str) {
         let selector = format!("app.kubernetes.io/component={component}");

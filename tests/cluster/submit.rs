@@ -1,7 +1,7 @@
 //! Runs, audits and the status as somebody has them who holds a kubeconfig and nothing else.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead as _, BufReader, Lines};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -225,6 +225,39 @@ async fn a_run_waits_for_a_broker_that_is_not_there_yet() {
     assert_eq!(runs[0]["failures"], 0, "it was the same pod: {runs}");
 }
 
+/// An audit that goes on.
+struct Waiting {
+    audit: Child,
+    errors: Lines<BufReader<ChildStderr>>,
+}
+
+impl Waiting {
+    fn of(site: &Site, run: &str) -> Self {
+        let mut audit = command(site, &["audit", "--run", run])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the windlass command starts");
+        let errors = BufReader::new(audit.stderr.take().expect("a pipe")).lines();
+        Self { audit, errors }
+    }
+
+    /// Waits for a line on standard error.
+    fn says(&mut self, part: &str) -> String {
+        let mut lines = self.errors.by_ref().map(|line| line.expect("text"));
+        let line = lines.find(|line| line.contains(part));
+        line.unwrap_or_else(|| panic!("the audit ended and never said: {part}"))
+    }
+
+    fn ends_well(self) {
+        // Or the pipe fills.
+        let rest: Vec<String> = self.errors.map(|line| line.expect("text")).collect();
+        let audit = self.audit.wait_with_output().expect("the audit ends");
+        assert!(audit.status.success(), "{rest:?}");
+        assert!(said(&audit).contains("no difference"), "{}", said(&audit));
+    }
+}
+
 /// A node that takes no more pods, until this is dropped.
 struct Cordoned(String);
 
@@ -257,22 +290,25 @@ async fn an_audit_says_that_no_node_takes_a_pod_and_goes_on_when_one_does() {
     };
     let cordoned = Cordoned::the_node();
     well(&submit(&site, "f", "5s"));
-    let mut audit = command(&site, &["audit", "--run", "f"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the windlass command starts");
-    let errors = BufReader::new(audit.stderr.take().expect("a pipe"));
-    let mut lines = errors.lines().map(|line| line.expect("text"));
-    let line = lines.find(|line| line.contains("no node takes the pod"));
-    let line = line.expect("the audit waits");
+    let mut audit = Waiting::of(&site, "f");
+    let line = audit.says("no node takes the pod");
     assert!(line.contains("unschedulable"), "{line}");
     drop(cordoned);
-    // Or the pipe fills.
-    let rest: Vec<String> = lines.collect();
-    let audit = audit.wait_with_output().expect("the audit ends");
-    assert!(audit.status.success(), "{rest:?}");
-    assert!(said(&audit).contains("no difference"), "{}", said(&audit));
+    audit.ends_well();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_says_that_the_cluster_refuses_a_pod_and_goes_on_when_there_is_room() {
+    let Some(site) = Site::new("submit-refused").await else {
+        return;
+    };
+    site.limit_pods(0).await;
+    well(&submit(&site, "q", "5s"));
+    let mut audit = Waiting::of(&site, "q");
+    let line = audit.says("the cluster makes no pod for the Job");
+    assert!(line.contains("exceeded quota: few"), "{line}");
+    site.kubectl(&["delete", "resourcequota", "few"]);
+    audit.ends_well();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use futures_util::AsyncReadExt;
 use jiff::Timestamp;
 use windlass_jobs::kubernetes::Cluster;
 use windlass_jobs::kubernetes::names;
-use windlass_jobs::kubernetes::task::{PodInfo, Task, TaskError, TaskState};
+use windlass_jobs::kubernetes::task::{PodInfo, Task, TaskError, TaskInfo, TaskState};
 use windlass_jobs::name::RunName;
 
 use super::Audit;
@@ -26,8 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often in a row it may leave a question unanswered: an API server that is overloaded, or being
 /// replaced, is no reason to give an audit up.
 const UNANSWERED: u32 = 120;
-/// How often in a row a pod may be seen that no node takes: a cluster that grows on demand needs minutes.
-const UNSCHEDULABLE: u32 = 600;
+/// How often in a row it may be seen that a pod has no place, for want of a node or because the cluster makes
+/// none: one that grows on demand needs minutes, and what uses a quota up may end.
+const NO_PLACE: u32 = 600;
 
 /// Waits for the run's Job to end, if it is still there, then audits.
 pub(super) async fn audit(audit: &Audit, name: &RunName) -> anyhow::Result<ExitCode> {
@@ -102,38 +103,92 @@ async fn answered<T>(mut ask: impl AsyncFnMut() -> Result<T, TaskError>) -> Resu
     }
 }
 
-/// How often in a row a pod was seen that no node takes.
-#[derive(Default)]
-struct Unschedulable(u32);
+/// Why nothing runs of a Job that is not done, though nothing is broken that stays so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum NoPlace {
+    /// No node takes this pod; why.
+    Node(String, String),
+    /// The cluster makes no pod for this Job; why.
+    Pod(String, String),
+}
 
-impl Unschedulable {
-    /// Looks at a pod once more; says so when it begins to have no node, and is an error in the end.
-    fn look(&mut self, pod: Option<&PodInfo>) -> anyhow::Result<()> {
-        let unschedulable = pod.and_then(|pod| Some((&pod.name, pod.unschedulable.as_ref()?)));
-        let Some((pod, why)) = unschedulable else {
+impl NoPlace {
+    /// Looks at a Job that is not done, and at its newest pod.
+    async fn of(
+        cluster: &Cluster,
+        task: &TaskInfo,
+        pod: Option<&PodInfo>,
+    ) -> Result<Option<Self>, TaskError> {
+        if let Some((pod, why)) = pod.and_then(|pod| Some((&pod.name, pod.unschedulable.clone()?)))
+        {
+            return Ok(Some(Self::Node(pod.clone(), why)));
+        }
+        if task.state != TaskState::Waiting {
+            return Ok(None);
+        }
+        // What was refused before the newest pod came is over.
+        let since_ms = pod.map_or(task.created_ms, |pod| pod.created_ms);
+        let refused = answered(async || cluster.pod_refused(&task.name, since_ms).await).await?;
+        Ok(refused.map(|why| Self::Pod(task.name.clone(), why)))
+    }
+
+    fn say(&self) {
+        match self {
+            Self::Node(pod, why) => {
+                tracing::warn!(pod, why, "no node takes the pod; waiting for one");
+            }
+            Self::Pod(job, why) => {
+                tracing::warn!(
+                    job,
+                    why,
+                    "the cluster makes no pod for the Job; waiting for one"
+                );
+            }
+        }
+    }
+
+    fn give_up(&self) -> anyhow::Error {
+        let within = Span(LOOK_EVERY * NO_PLACE);
+        let template = names::JOB_TEMPLATE;
+        match self {
+            Self::Node(pod, why) => anyhow::anyhow!(
+                "expected a node for pod {pod}, in {within} none has taken it: {why}; make room, or lower the \
+                 requests in ConfigMap {template}, and audit again"
+            ),
+            Self::Pod(job, why) => anyhow::anyhow!(
+                "expected a pod of Job {job}, in {within} the cluster has made none: {why}; make room in the \
+                 namespace's quota, or correct ConfigMap {template}, and audit again"
+            ),
+        }
+    }
+}
+
+/// How often in a row something was seen to have no place.
+#[derive(Default)]
+struct Looks(u32);
+
+impl Looks {
+    /// Looks once more; says so when it begins, and is an error in the end.
+    fn look(&mut self, no_place: Option<&NoPlace>) -> anyhow::Result<()> {
+        let Some(no_place) = no_place else {
             self.0 = 0;
             return Ok(());
         };
         if self.0 == 0 {
-            tracing::warn!(pod, why, "no node takes the pod; waiting for one");
+            no_place.say();
         }
         self.0 += 1;
-        if self.0 >= UNSCHEDULABLE {
-            bail!(
-                "expected a node for pod {pod}, in {} none has taken it: {why}; make room, or lower the \
-                 requests in ConfigMap {}, and audit again",
-                Span(LOOK_EVERY * UNSCHEDULABLE),
-                names::JOB_TEMPLATE
-            );
+        match self.0 >= NO_PLACE {
+            true => Err(no_place.give_up()),
+            false => Ok(()),
         }
-        Ok(())
     }
 }
 
 async fn run_ended(cluster: &Cluster, name: &RunName) -> anyhow::Result<()> {
     let job = datagen::job(name);
     let mut said = None;
-    let mut unschedulable = Unschedulable::default();
+    let mut looks = Looks::default();
     loop {
         let Some(task) = answered(async || cluster.task(&job).await).await? else {
             // Removed since, or published by hand: the database knows it or not.
@@ -144,7 +199,7 @@ async fn run_ended(cluster: &Cluster, name: &RunName) -> anyhow::Result<()> {
         }
         // A pod that cannot start is worth an error now, not a wait for ever.
         let pod = answered(async || cluster.newest_pod(&job).await).await?;
-        unschedulable.look(pod.as_ref())?;
+        looks.look(NoPlace::of(cluster, &task, pod.as_ref()).await?.as_ref())?;
         if said.as_ref() != Some(&task.state) {
             tracing::info!(run = %name, state = %task.state, "waiting for the run's end");
             said = Some(task.state);
@@ -168,28 +223,26 @@ fn may_be_audited(name: &RunName, state: &TaskState) -> anyhow::Result<bool> {
 /// The log and the exit status of the audit's pod, once it has ended.
 async fn report(cluster: &Cluster, job: &str) -> anyhow::Result<(Vec<u8>, u8)> {
     tracing::info!(job, "the audit runs in the cluster");
-    let mut unschedulable = Unschedulable::default();
+    let mut looks = Looks::default();
     let (pod, exit) = loop {
         let newest = answered(async || cluster.newest_pod(job).await).await?;
-        unschedulable.look(newest.as_ref())?;
-        match newest {
-            Some(PodInfo {
-                name,
-                exit_code: Some(exit),
-                ..
-            }) => break (name, exit),
-            Some(_) => {}
-            None => {
-                let task = answered(async || cluster.task(job).await).await?;
-                let task = task.context("the audit's Job was deleted: run the audit again")?;
-                if task.state.has_ended() {
-                    bail!(
-                        "the audit's Job has no pod ({}): run the audit again",
-                        task.state
-                    );
-                }
-            }
+        if let Some(PodInfo {
+            name,
+            exit_code: Some(exit),
+            ..
+        }) = newest
+        {
+            break (name, exit);
         }
+        let task = answered(async || cluster.task(job).await).await?;
+        let task = task.context("the audit's Job was deleted: run the audit again")?;
+        if newest.is_none() && task.state.has_ended() {
+            bail!(
+                "the audit's Job has no pod ({}): run the audit again",
+                task.state
+            );
+        }
+        looks.look(NoPlace::of(cluster, &task, newest.as_ref()).await?.as_ref())?;
         tokio::time::sleep(LOOK_EVERY).await;
     };
     let mut log = Vec::new();
@@ -222,26 +275,24 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_no_node_takes_is_waited_for_and_given_up_in_the_end() {
-        let pod = |why: Option<&str>| PodInfo {
-            name: "p".into(),
-            started: false,
-            exit_code: None,
-            unschedulable: why.map(str::to_owned),
-        };
-        let full = pod(Some("0/1 nodes are available"));
-        let mut looks = Unschedulable::default();
-        for _ in 1..UNSCHEDULABLE {
+    fn what_has_no_place_is_waited_for_and_given_up_in_the_end() {
+        let full = NoPlace::Node("p".into(), "0/1 nodes are available".into());
+        let mut looks = Looks::default();
+        for _ in 1..NO_PLACE {
             looks.look(Some(&full)).unwrap();
         }
         // A node has come, and the next pod waits as long again.
-        looks.look(Some(&pod(None))).unwrap();
-        for _ in 1..UNSCHEDULABLE {
+        looks.look(None).unwrap();
+        for _ in 1..NO_PLACE {
             looks.look(Some(&full)).unwrap();
         }
         let error = looks.look(Some(&full)).unwrap_err().to_string();
         assert!(error.contains("in 10m none"), "{error}");
         assert!(error.contains("0/1 nodes are available"), "{error}");
+        let refused = NoPlace::Pod("j".into(), "exceeded quota: few".into());
+        let error = looks.look(Some(&refused)).unwrap_err().to_string();
+        assert!(error.contains("a pod of Job j, in 10m"), "{error}");
+        assert!(error.contains("exceeded quota: few"), "{error}");
     }
 
     #[test]

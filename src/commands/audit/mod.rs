@@ -36,7 +36,7 @@ Examples:
 
 Without --store, --run works in the cluster that KUBECONFIG names: as a Job there, since the database
 need not be within reach from here. The report is its log, the exit status is its own. A pod that no node
-takes is waited for, ten minutes at most, and why is said at once.
+takes, or that the cluster refuses to make, is waited for, ten minutes at most, and why is said at once.
 A run is checked together with others that published into the same windows; orders of anybody else in
 these windows are a difference.
 Of each source, the distinct tuples seen = counted + late + quarantined; gaps are numbers that

@@ -5,7 +5,7 @@
 //!
 //! Verbs, in windlass's namespace: `configmaps` get (the template); `jobs` create, get, list, patch,
 //! delete; `pods` list; `pods/log` get. A user's kubeconfig needs all of them, the scheduler's
-//! ServiceAccount all but the last two.
+//! ServiceAccount all but the last two. A user who may list `events` is told why a Job's pod is refused.
 
 mod job;
 mod state;
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use futures_util::io::AsyncBufRead;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Event, Pod, PodTemplateSpec};
 use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 
@@ -197,6 +197,28 @@ impl Cluster {
         newest.map(PodInfo::of).transpose()
     }
 
+    /// Why the cluster makes no pod for a Job that has none at work, such as a quota that is used up, if it has
+    /// said so since `since_ms`, ms UTC. A user who may not see it is told where it is to be seen.
+    ///
+    /// # Errors
+    /// If the cluster does not answer.
+    pub async fn pod_refused(&self, job: &str, since_ms: i64) -> Result<Option<String>, TaskError> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let of = format!(
+            "involvedObject.kind=Job,involvedObject.name={job},reason={}",
+            state::REFUSED
+        );
+        let found = events.list(&ListParams::default().fields(&of)).await;
+        match found.map_err(|error| TaskError::of(error, job)) {
+            Ok(events) => Ok(state::refusal(&events.items, since_ms)),
+            Err(TaskError::Forbidden(_)) => Ok(Some(format!(
+                "`kubectl -n {} describe job {job}` says why to whoever may list events",
+                self.namespace
+            ))),
+            Err(error) => Err(error),
+        }
+    }
+
     /// What a pod has written; with `follow`, what it writes until it ends.
     ///
     /// # Errors
@@ -241,6 +263,8 @@ impl Cluster {
 pub struct PodInfo {
     /// Its name.
     pub name: String,
+    /// When it was created, ms UTC.
+    pub created_ms: i64,
     /// Whether its program has begun.
     pub started: bool,
     /// Its program's exit status, once it has ended.
@@ -256,6 +280,7 @@ impl PodInfo {
             return Err(TaskError::Stuck(format!("pod {name} cannot start: {why}")));
         }
         Ok(Self {
+            created_ms: state::created_ms(pod),
             started: state::started(pod),
             exit_code: state::exit_code(pod),
             unschedulable: state::unschedulable(pod),

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::ResourceExt;
 
 /// The annotation of a Job that a user has cancelled.
 pub(super) const CANCELLED: &str = "windlass.io/cancelled";
+
+/// The reason of an Event about a Job whose pod is refused. The Job's status says nothing of it.
+pub(super) const REFUSED: &str = "FailedCreate";
 
 /// Why a pod that waits will go on waiting until somebody does something.
 const LASTING: [&str; 5] = [
@@ -150,6 +153,18 @@ pub(super) fn unschedulable(pod: &Pod) -> Option<String> {
     Some(why.to_owned())
 }
 
+/// The newest of a Job's [`REFUSED`] Events, if it is not of before `since_ms`, ms UTC.
+pub(super) fn refusal(events: &[Event], since_ms: i64) -> Option<String> {
+    let at_ms = |event: &Event| {
+        let last = event.last_timestamp.as_ref().map(|time| time.0);
+        let at = last.or(event.event_time.as_ref().map(|time| time.0));
+        at.map_or(i64::MAX, |at| at.as_millisecond())
+    };
+    let newest = events.iter().max_by_key(|event| at_ms(event))?;
+    let said = newest.message.as_deref().unwrap_or("no reason given");
+    (at_ms(newest) >= since_ms).then(|| said.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,5 +236,25 @@ mod tests {
         assert_eq!(why.as_deref(), Some("0/1 nodes are available"));
         assert_eq!(unschedulable(&pod("True", "")), None);
         assert_eq!(unschedulable(&Pod::default()), None);
+    }
+    #[test]
+    fn the_newest_refusal_of_a_pod_counts_unless_a_pod_has_come_since() {
+        let event = |at: &str, message: &str| -> Event {
+            let text = format!(
+                r#"{{"metadata": {{}}, "involvedObject": {{}}, "reason": "{REFUSED}",
+                    "lastTimestamp": {at}, "message": "{message}"}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let events = [
+            event("\"1970-01-01T00:00:07Z\"", "exceeded quota"),
+            event("\"1970-01-01T00:00:05Z\"", "no such ServiceAccount"),
+        ];
+        let why = refusal(&events, 7_000);
+        assert_eq!(why.as_deref(), Some("exceeded quota"));
+        assert_eq!(refusal(&events, 7_001), None);
+        assert_eq!(refusal(&[], 0), None);
+        // An Event that does not say when is not dropped for it.
+        assert!(refusal(&[event("null", "?")], 7_001).is_some());
     }
 }
