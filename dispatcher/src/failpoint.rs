@@ -2,7 +2,8 @@
 //! `failpoints` feature.
 //!
 //! `FAILPOINTS='commit.before-commit=return'` in the environment makes the process die there;
-//! `3*off->return` lets the point pass three times first, and `pause` or `sleep(ms)` hold it up.
+//! `3*off->return` lets the point pass three times first, and `pause` or `sleep(ms)` hold it up. At `job.created`
+//! nothing dies: `return` takes the answer to the creation of a Job for lost.
 
 /// Reads `FAILPOINTS`; the points stay set until the answer is dropped.
 pub fn scenario() -> fail::FailScenario<'static> {

@@ -13,7 +13,7 @@ use crate::invocations::{
     AttemptId, Gone, Handout, Invocations, Limits, Load, Next, Taken, Worker,
 };
 use crate::metrics::{Kind, Metrics};
-use crate::placement::{Order, Report, Settings};
+use crate::placement::{Order, Refusal, Report, Settings};
 use crate::roster::Done;
 use crate::roster::parking::{Lot, Parking};
 use crate::shard::{Answer, Work};
@@ -274,6 +274,7 @@ impl Invoker {
 
     /// Something was heard of the Job that was made for this attempt.
     pub fn reported(&self, id: AttemptId, report: Report) {
+        let report = heard(report);
         match &report {
             Report::Created => {
                 self.metrics.jobs_created.inc();
@@ -454,6 +455,17 @@ impl Drop for Waiting<'_> {
             .roster
             .stopped_waiting(&self.worker.name, now_ms);
     }
+}
+
+/// What was heard, unless a test has the answer to a create be lost.
+fn heard(report: Report) -> Report {
+    if report == Report::Created {
+        fail::fail_point!("job.created", |_| {
+            let lost = "the answer to a create was lost".to_owned();
+            Report::Refused(Refusal::Unreachable, lost)
+        });
+    }
+    report
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use windlass_datagen::publish::Speed;
 use windlass_datagen::workload::Options;
 use windlass_functions::stream::Stream;
 
-use crate::harness::{Site, eventually, unix_ms};
+use crate::harness::{Extras, Site, eventually, unix_ms};
 
 const WITHIN: Duration = Duration::from_secs(180);
 
@@ -71,6 +71,99 @@ async fn windows_overflow_to_jobs_while_the_pool_is_empty() {
     .await;
     let manifest = load.end().await;
     site.equals(&manifest, WITHIN).await;
+}
+
+/// The answers to the first creates of Jobs are lost on their way to the dispatcher.
+const ANSWERS_LOST: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: windlass-dispatcher}\nspec: \
+                            {template: {spec: {containers: [{name: dispatcher, env: [{name: FAILPOINTS, value: \
+                            job.created=4*return->off}, {name: WINDLASS_LOG, value: 'info,windlass_jobs=debug'}]}]}}}\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_created_twice_is_there_once_and_settles_its_batch_once() {
+    let extras = Extras {
+        dispatch: "placement = \"job\"\n",
+        patches: &[ANSWERS_LOST],
+        ..Extras::default()
+    };
+    let Some(site) = Site::beside("twice", &extras).await else {
+        return;
+    };
+    let load = site.load(steadily(), Speed::Times(1.0));
+    let mut twice = Vec::new();
+    eventually(WITHIN, "a Job is created again", async || {
+        let log = site.kubectl(&["logs", "deployment/windlass-dispatcher"]);
+        let lines = log.lines().filter(|line| line.contains("exists already"));
+        let lines = lines.map(|line| serde_json::from_str(line).expect("JSON"));
+        twice = lines
+            .map(|line: Value| line["job"].as_str().expect("a name").to_owned())
+            .collect();
+        !twice.is_empty()
+    })
+    .await;
+    for job in &twice {
+        eventually(WITHIN, "it has run", async || {
+            site.kubectl(&[
+                "get",
+                "job",
+                job,
+                "--output",
+                "jsonpath={.status.succeeded}",
+            ]) == "1"
+        })
+        .await;
+        let pods = site.kubectl(&[
+            "get",
+            "pods",
+            "--selector",
+            &format!("job-name={job}"),
+            "--output",
+            "name",
+        ]);
+        assert_eq!(pods.lines().count(), 1, "{job}: {pods}");
+    }
+    site.progresses(WITHIN).await;
+    let manifest = load.end().await;
+    site.equals(&manifest, WITHIN).await;
+    let status = site.status().await;
+    assert_eq!(status["invocations"]["failed"], 0, "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_whose_pods_are_refused_are_said_and_removed_and_run_when_there_is_room() {
+    // Later than that is known that there is no pod.
+    let Some(site) = Site::with("refused", "job-start-timeout = \"21s\"\n").await else {
+        return;
+    };
+    scale(&site, 0);
+    eventually(WITHIN, "the pool is gone", async || {
+        site.pods("worker").is_empty()
+    })
+    .await;
+    site.limit_pods(0).await;
+    let load = site.load(steadily(), Speed::Times(1.0));
+    let mut why = String::new();
+    eventually(WITHIN, "the status says why no Job runs", async || {
+        let status = site.status().await;
+        why = status["placement"]["creating_paused"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        why.contains("makes no pod")
+    })
+    .await;
+    let hint = format!("kubectl -n {} describe job windlass-", site.namespace);
+    assert!(why.contains(&hint), "{why}");
+    site.kubectl(&["delete", "resourcequota", "few"]);
+    eventually(WITHIN, "a Job has run", async || {
+        ran(&site, "job", "overflow").await > 0
+    })
+    .await;
+    // What waited meanwhile.
+    scale(&site, 2);
+    let manifest = load.end().await;
+    site.equals(&manifest, WITHIN).await;
+    let status = site.status().await;
+    assert_eq!(status["invocations"]["failed"], 0, "{status}");
 }
 
 /// Names of the pods of Jobs whose program runs.

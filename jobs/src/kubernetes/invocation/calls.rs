@@ -56,6 +56,10 @@ impl Shared {
 
     /// A Job of this name is there: made by an order whose answer was lost, or long finished.
     async fn existing(&self, name: &str) -> News {
+        debug!(
+            job = name,
+            "the Job exists already: the same attempt was ordered before"
+        );
         match timeout(CALL, self.jobs.get_opt(name)).await {
             Ok(Ok(Some(job))) => {
                 let going = job.metadata.deletion_timestamp.is_some();

@@ -41,7 +41,7 @@ pub use template::{BadTemplate, Template};
 
 /// Calls at a time.
 const CALLS: usize = 16;
-/// How often finished Jobs are looked for.
+/// How often finished Jobs are looked for, and those without a pod.
 const SWEEP: Duration = Duration::from_secs(10);
 
 /// Invocation Jobs of one dispatcher.
@@ -230,15 +230,25 @@ async fn watch_jobs(
     }
 }
 
-/// Removes Jobs some time after they have finished; not every cluster does that by itself.
+/// Removes Jobs some time after they have finished; not every cluster does that by itself. Tells of those for
+/// which the cluster makes no pod: no watch does.
 async fn sweep(shared: Arc<Shared>) {
     let mut ticks = interval(SWEEP);
     loop {
         ticks.tick().await;
-        let due = {
+        let (due, podless) = {
             let now_ms = shared.now_ms();
-            shared.seen().due(now_ms)
+            let mut seen = shared.seen();
+            (seen.due(now_ms), seen.podless(now_ms))
         };
+        for (name, id) in podless {
+            let why = format!(
+                "the cluster makes no pod for it, as for a quota that is used up, a pod that its policies refuse \
+                 or a ServiceAccount that is missing; see `kubectl -n {} describe job {name}`",
+                shared.namespace
+            );
+            shared.tell(id, News::Stuck(why));
+        }
         for name in due {
             shared.remove(&name).await;
         }

@@ -81,6 +81,15 @@ pub fn end_of(job: &Job) -> Option<String> {
     })
 }
 
+/// Whether no pod of a Job is at work or was. Why not, its status does not say.
+fn lacks_pod(job: &Job) -> bool {
+    let counts = job.status.as_ref().map(|status| {
+        let counts = [status.active, status.succeeded, status.failed];
+        counts.into_iter().flatten().sum::<i32>()
+    });
+    counts.unwrap_or(0) == 0
+}
+
 /// The Jobs of this deployment, as far as they have been seen.
 #[derive(Debug, Default)]
 pub struct Seen {
@@ -94,12 +103,16 @@ struct Known {
     invocation: String,
     ours: bool,
     ended: bool,
+    /// Since when it is seen without a pod, monotonic ms.
+    podless_ms: Option<u64>,
     /// From when on it may be removed, monotonic ms.
     remove_ms: Option<u64>,
 }
 
 /// How long a Job that did its work is kept, and one that failed, for a person who looks into its log.
 const KEPT_MS: [u64; 2] = [60_000, 600_000];
+/// A cluster that makes no pod for so long has a reason.
+const PODLESS_MS: u64 = 10_000;
 
 impl Seen {
     /// A Job was listed, added or changed. `made_by` is this dispatcher.
@@ -121,6 +134,10 @@ impl Seen {
                 .get(names::MADE_BY)
                 .is_some_and(|by| by == made_by),
             ended: end.is_some(),
+            podless_ms: lacks_pod(job).then(|| {
+                let since = before.and_then(|known| known.podless_ms);
+                since.unwrap_or(now_ms)
+            }),
             remove_ms,
         };
         let is_news = !before.is_some_and(|known| known.ended);
@@ -158,6 +175,19 @@ impl Seen {
     pub fn others(&self) -> usize {
         let others = self.jobs.values().filter(|job| !job.ours && !job.ended);
         others.count()
+    }
+
+    /// Unfinished Jobs for which the cluster has made no pod for a while, name and invocation: each time it is
+    /// asked, since a pod may have come and gone in between.
+    pub fn podless(&self, now_ms: u64) -> Vec<(String, String)> {
+        let is_podless = |known: &Known| {
+            let since = known.podless_ms.filter(|_| known.ours && !known.ended);
+            since.is_some_and(|since| since + PODLESS_MS <= now_ms)
+        };
+        let podless = self.jobs.iter().filter(|(_, known)| is_podless(known));
+        podless
+            .map(|(name, known)| (name.clone(), known.invocation.clone()))
+            .collect()
     }
 
     /// The names of Jobs whose time has come, each once in a while until it is gone.
@@ -220,6 +250,24 @@ mod tests {
         assert!(seen.due(60_006).is_empty(), "it has been asked for");
         assert_eq!(seen.due(120_005), ["a"], "but is still there");
         assert_eq!(seen.deleted("a"), None);
+    }
+
+    #[test]
+    fn a_job_without_a_pod_is_told_of_after_a_while_until_it_has_one() {
+        let with = |active: i32| {
+            let mut job = job("a", "me", "");
+            job.status.get_or_insert_default().active = Some(active);
+            job
+        };
+        let mut seen = Seen::default();
+        seen.applied(&with(0), "me", 5);
+        seen.applied(&job("b", "the dead", ""), "me", 5);
+        assert!(seen.podless(10_004).is_empty());
+        seen.applied(&with(0), "me", 9_000);
+        let expected = [("a".to_owned(), "of-a".to_owned())];
+        assert_eq!(seen.podless(10_005), expected);
+        seen.applied(&with(1), "me", 10_006);
+        assert!(seen.podless(99_999).is_empty());
     }
 
     #[test]
