@@ -1,5 +1,8 @@
 //! The one poller of the process.
 //!
+//! Beside it the status is told once a second, however long the replicas take: a viewer knows by it that
+//! the board lives.
+//!
 //! Every [`TICK`] it asks each replica how far it is (one statement). Only when something was
 //! committed does it read a snapshot: of the windows that were not final before. A replay from
 //! quarantine may change final ones: when the totals grew by other than these windows did, the whole
@@ -11,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use windlass_dispatcher::store::{Progress, ReplicaState, Replication, Snapshot};
 
 use crate::ask::{self, Told};
@@ -38,44 +41,36 @@ pub(crate) async fn run(shared: Arc<Shared>, dispatcher: Option<Dispatcher>) {
     let has_dispatcher = dispatcher.is_some();
     let (tell, told) = watch::channel(Arc::default());
     let asking = ask::run(&shared.reader, dispatcher, tell);
-    let polling = poll(Arc::clone(&shared), has_dispatcher, told);
-    tokio::join!(asking, polling);
-}
-
-async fn poll(shared: Arc<Shared>, has_dispatcher: bool, told: watch::Receiver<Arc<Told>>) {
+    let (tell, found) = watch::channel(Found::default());
     let mut poller = Poller {
-        shared,
-        has_dispatcher,
-        told,
-        troubles: Troubles::default(),
+        shared: Arc::clone(&shared),
         since: None,
         whole_at: now(),
         unexplained: false,
         again_at: now(),
         failure: None,
+    };
+    let mut reporter = Reporter {
+        shared: Arc::clone(&shared),
+        has_dispatcher,
+        told,
+        found,
+        troubles: Troubles::default(),
         quarantined: Growth::default(),
         jobs: Jobs::default(),
     };
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut status_at = now();
-    loop {
-        ticks.tick().await;
-        let progress = poller.poll().await;
-        poller.shared.live().fresh = progress.is_some() && poller.failure.is_none();
-        if now() >= status_at {
-            status_at = now() + STATUS;
-            poller.status(progress);
-        }
-    }
+    tokio::join!(asking, poller.run(tell), reporter.run());
+}
+
+/// What a poll found, for the status.
+#[derive(Clone, Default)]
+struct Found {
+    progress: Option<Progress>,
+    failure: Option<Failure>,
 }
 
 struct Poller {
     shared: Arc<Shared>,
-    has_dispatcher: bool,
-    /// What dispatcher and scaler said last.
-    told: watch::Receiver<Arc<Told>>,
-    troubles: Troubles,
     /// Windows before this were final when last read.
     since: Option<i64>,
     whole_at: Instant,
@@ -84,11 +79,23 @@ struct Poller {
     /// From when on they are looked for.
     again_at: Instant,
     failure: Option<Failure>,
-    quarantined: Growth,
-    jobs: Jobs,
 }
 
 impl Poller {
+    async fn run(&mut self, tell: watch::Sender<Found>) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let progress = self.poll().await;
+            self.shared.live().fresh = progress.is_some() && self.failure.is_none();
+            tell.send_replace(Found {
+                progress,
+                failure: self.failure.clone(),
+            });
+        }
+    }
+
     async fn poll(&mut self) -> Option<Progress> {
         let progress = self.shared.reader.probe().await;
         let Some(furthest) = progress else {
@@ -132,27 +139,52 @@ impl Poller {
         let mut live = self.shared.live();
         live.screen = Arc::new(screen);
         live.status.newest_window = newest;
-        (live.status.counted, live.status.late) = (counted, late);
-        live.status.quarantined = quarantined;
+        live.status.counted = Some(counted);
+        live.status.late = Some(late);
+        live.status.quarantined = Some(quarantined);
         if let Some(frame) = frame {
             self.shared.frames.fetch_add(1, Ordering::Relaxed);
             live.tell("frame", &frame);
         }
     }
+}
 
-    fn status(&mut self, progress: Option<Progress>) {
+/// Tells the status.
+struct Reporter {
+    shared: Arc<Shared>,
+    has_dispatcher: bool,
+    /// What dispatcher and scaler said last.
+    told: watch::Receiver<Arc<Told>>,
+    /// What the last poll found.
+    found: watch::Receiver<Found>,
+    troubles: Troubles,
+    quarantined: Growth,
+    jobs: Jobs,
+}
+
+impl Reporter {
+    async fn run(&mut self) {
+        // At first there is little to tell before a poll has ended.
+        let _ = timeout(STATUS, self.found.changed()).await;
+        let mut ticks = interval(STATUS);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.status();
+        }
+    }
+
+    fn status(&mut self) {
+        let Found { progress, failure } = self.found.borrow().clone();
         let told = Arc::clone(&self.told.borrow());
         let at = unix_ms();
         let replicas = self.shared.reader.replicas();
-        let quarantined = {
-            let live = self.shared.live();
-            // Before anything was read, 0 is not what there was.
-            let known = !live.screen.server().is_empty();
-            known.then_some(live.status.quarantined)
-        };
+        let quarantined = self.shared.live().status.quarantined;
+        // A poll that waits for all of them has not ended yet.
+        let silent = replicas.iter().all(|replica| replica.skipped.is_some());
         let seen = Seen {
             replicas: &replicas,
-            failure: self.failure.as_ref(),
+            failure: failure.or(silent.then_some(Failure::NoReplica)),
             silent_ms: progress.and_then(|p| Some((p.now - p.seen_at?).max(0).cast_unsigned())),
             quarantined: quarantined.map_or(0, |count| self.quarantined.grown_to(count)),
             told: &told,
@@ -189,7 +221,8 @@ impl Poller {
                 live.policy = Some(Arc::clone(policy));
             }
         }
-        let windows_open = live.screen.open();
+        let known = !live.screen.server().is_empty();
+        let windows_open = known.then(|| live.screen.open());
         live.status = Status {
             at,
             windows_open,

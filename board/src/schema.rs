@@ -185,14 +185,14 @@ pub struct Status {
     pub at: i64,
     /// Start of the newest window, ms UTC.
     pub newest_window: Option<i64>,
-    /// Tuples counted in all.
-    pub counted: u64,
+    /// Tuples counted in all; `null`, as the three below, until a replica has answered.
+    pub counted: Option<u64>,
     /// Tuples too late to be counted.
-    pub late: u64,
+    pub late: Option<u64>,
     /// Tuples in quarantine.
-    pub quarantined: u64,
+    pub quarantined: Option<u64>,
     /// Windows of the history that are open.
-    pub windows_open: u64,
+    pub windows_open: Option<u64>,
     /// Every replica.
     pub replicas: Vec<Replica>,
     /// Whether a dispatcher's address was given.

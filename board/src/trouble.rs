@@ -31,7 +31,7 @@ pub(crate) enum Failure {
 pub(crate) struct Seen<'a> {
     pub replicas: &'a [ReplicaState],
     /// Why the store cannot be shown, if so.
-    pub failure: Option<&'a Failure>,
+    pub failure: Option<Failure>,
     /// For how long no shard's owner has given a sign of life, ms.
     pub silent_ms: Option<u64>,
     /// By how much the quarantine grew in the last minute.
@@ -89,7 +89,7 @@ impl Seen<'_> {
     /// All that is wrong now.
     pub fn troubles(&self) -> Vec<Found> {
         let mut found: Vec<Found> = self.replicas.iter().flat_map(replica).collect();
-        found.extend(self.failure.map(store));
+        found.extend(self.failure.as_ref().map(store));
         match &self.told.answer {
             Some(Err(unanswered)) => found.push(dispatcher(unanswered)),
             Some(Ok(answer)) => {
@@ -342,7 +342,7 @@ mod tests {
         }
         .troubles();
         for failure in &failures {
-            all.extend(seen(Some(failure), &nothing));
+            all.extend(seen(Some(failure.clone()), &nothing));
         }
         for why in whys {
             let url = "http://d".into();

@@ -24,7 +24,7 @@ export function screenRows(shown: Shown, scope: Scope, status: Status | null): R
   const figures = ({ orders, gmv, mean, min_amount, max_amount }: typeof total) => ({ orders, gmv, mean, min_amount, max_amount });
   return [
     { part: "total", start: null, province: null, ...figures(total), revision: null, state: null },
-    ...shown.scopes[scope].map((row) => ({ part: `province (${scope})`, province: row.province, ...figures(row) })),
+    ...(shown.scopes[scope] ?? []).map((row) => ({ part: `province (${scope})`, province: row.province, ...figures(row) })),
     ...windows.map(({ start, orders, gmv, revision, state }) => ({ part: "second", start: instant(start), orders, gmv, revision, state })),
     ...(status ? [freshness(status)] : []),
   ];

@@ -4,6 +4,10 @@ import type { Frame, Operations, Policy, Sales, Shown, Status, Window } from "./
 const NOTHING: Sales = { province: "", orders: 0, gmv: "0.00", mean: "0.0000", min_amount: "0.00", max_amount: "0.00" };
 /** Statuses kept: five minutes of one a second, as the server does. */
 const KEPT = 300;
+/** Silence after which a connection is a dead one, ms: the server tells its status once a second. */
+export const SILENT_MS = 5_000;
+/** For how long the rate of the last second that is over is the rate, ms, if no other one comes. */
+const RATE_MS = 10_000;
 
 /** The live feed's state: bounded, and replaced whole whenever the connection is new. */
 export class Live {
@@ -16,6 +20,8 @@ export class Live {
   policy: Policy | null = null;
   /** Sum of what late orders changed with the last frame, decimal text; null if nothing. */
   correction: string | null = null;
+  /** When the last second that is over last was a new one, by the page's own clock. */
+  private movedAt = -Infinity;
 
   whole(frame: Frame): void {
     this.windows.clear();
@@ -39,10 +45,20 @@ export class Live {
   }
 
   private merge(frame: Frame): void {
+    if (this.known && frame.second_start !== this.frame.second_start) this.movedAt = performance.now();
     this.known = true;
     for (const window of frame.windows) this.windows.set(window.start, window);
     for (const start of this.windows.keys()) if (start < frame.forget_before) this.windows.delete(start);
     this.frame = frame;
+  }
+
+  /** Orders of the last second that is over; none where that is long ago and no other one comes. */
+  rate(): number {
+    const start = this.frame.second_start;
+    if (start === null) return 0;
+    const old = this.status !== null && this.status.at - start - 1000 > RATE_MS;
+    if (old && performance.now() - this.movedAt > RATE_MS) return 0;
+    return this.windows.get(start)?.orders ?? 0;
   }
 
   take(status: Status): void {
@@ -59,20 +75,30 @@ export class Live {
   }
 }
 
-/** Connects, and again whenever the connection is gone; `changed` says which event came. */
-export function connect(live: Live, changed: (event: "whole" | "frame" | "status" | "lost") => void): void {
+/**
+ * Connects, and again whenever the connection is gone or brings nothing any more; `changed` says which
+ * event came.
+ */
+export function connect(live: Live, changed: (event: "whole" | "frame" | "status" | "lost" | "silent") => void): void {
   const source = new EventSource("/api/v1/events");
+  let heard = performance.now();
   const on = <T>(name: string, take: (data: T) => void) =>
-    source.addEventListener(name, (event) => take(JSON.parse((event as MessageEvent<string>).data) as T));
+    source.addEventListener(name, (event) => {
+      heard = performance.now();
+      take(JSON.parse((event as MessageEvent<string>).data) as T);
+    });
+  const again = (event: "lost" | "silent", ms: number) => {
+    clearInterval(watchdog);
+    source.close();
+    changed(event);
+    setTimeout(() => connect(live, changed), ms);
+  };
+  const watchdog = setInterval(() => performance.now() - heard > SILENT_MS && again("silent", 0), 500);
   on<Frame>("whole", (frame) => (live.whole(frame), changed("whole")));
   on<Frame>("frame", (frame) => (live.update(frame), changed("frame")));
   on<Operations[]>("operations", (operations) => (live.operations = operations));
   on<Policy>("policy", (policy) => (live.policy = policy));
   on<Status>("status", (status) => (live.take(status), changed("status")));
-  source.addEventListener("error", () => {
-    changed("lost");
-    // A browser connects again by itself, in its own time; this is sooner.
-    source.close();
-    setTimeout(() => connect(live, changed), 500);
-  });
+  // A browser connects again by itself, in its own time; this is sooner.
+  source.addEventListener("error", () => again("lost", 500));
 }

@@ -1,6 +1,6 @@
 import type { ChinaMap, Seconds } from "./charts";
 import { csv, operationsRows, save, screenRows } from "./csv";
-import { Live, connect } from "./live";
+import { Live, SILENT_MS, connect } from "./live";
 import { grouped } from "./money";
 import { named, outline } from "./names";
 import { Odometer } from "./odometer";
@@ -19,7 +19,8 @@ let view: View = read(location.search);
 let past: Past | null = null;
 /** The province that is pointed at, for as long as no other one is. */
 let pointed: string | null = view.province;
-let lostSince: number | null = null;
+/** Since when nothing comes, and whether the connection is gone or silent. */
+let lost: { how: "lost" | "silent"; since: number } | null = null;
 let connected = false;
 let correctionUntil = 0;
 
@@ -32,6 +33,9 @@ const operations = new OperationsView(get("operations"));
 
 const t = (word: Word) => say(word, view.language);
 const shown = (): Shown => (past ? shownAt(past, view.second) : live.shown());
+/** The time span that is shown: of the whole run a replay knows nothing. */
+const scope = (): Scope => (view.at !== null && view.scope === "run" ? "minute" : view.scope);
+const sales = (now: Shown) => now.scopes[scope()] ?? [];
 const time = (ms: number) => new Date(ms).toLocaleTimeString(locale(view.language));
 
 const address = () => history.replaceState(null, "", write(view));
@@ -49,7 +53,7 @@ function choose(province: string | null): void {
 
 /** The province that is pointed at or chosen, as text. */
 function hover(now: Shown): void {
-  const rows = now.scopes[view.scope];
+  const rows = sales(now);
   const row = rows.find((r) => r.province === pointed || (pointed !== null && outline(r.province) === pointed));
   const off = rows.filter((r) => !outline(r.province)).length;
   let text = pointed === null ? t("pick") : `${named(pointed, view.language)}: ${t("noData")}`;
@@ -78,16 +82,15 @@ function drawScreen(): void {
   if (known) odometer.show(now.total.gmv);
   if (!past && known) get("total").dataset.commits = String(live.frame.commits);
   get("total-title").textContent = t(past ? "totalReplay" : "total");
-  const last = now.windows.find((window) => window.start === now.secondStart);
   const fact = (value: string | number) => (known ? grouped(String(value)) : "–");
   terms(get("facts"), [
-    ["rate", t("ordersPerSecond"), fact(last?.orders ?? 0)],
+    ["rate", t("ordersPerSecond"), fact(rate())],
     ["orders", t("orders"), fact(now.total.orders)],
     ["mean", t("mean"), fact(now.total.mean)],
     ["min", t("min"), fact(now.total.min_amount)],
     ["max", t("max"), fact(now.total.max_amount)],
   ]);
-  const rows = now.scopes[view.scope];
+  const rows = sales(now);
   map?.draw(rows, view.province, view.language);
   const leader = [...rows].sort((a, b) => Number(b.gmv) - Number(a.gmv))[0];
   get("map").ariaLabel = leader ? `${t("map")}: ${named(leader.province, view.language)} ${grouped(leader.gmv)}` : t("noData");
@@ -102,10 +105,17 @@ function drawScreen(): void {
   drawFresh();
 }
 
+/** Orders a second: of the second that is replayed, or now. */
+const rate = () => (past ? (past.rows.get(past.at + view.second * 1000) ?? []).reduce((all, row) => all + row.orders, 0) : live.rate());
+
 function drawFresh(): void {
   const status = live.status;
   if (!status) return;
+  // With the stream it ends, without a frame that says so.
+  const shownRate = document.querySelector("[data-fact=rate]");
+  if (shownRate && !past && live.known) shownRate.textContent = grouped(String(rate()));
   const newest = status.newest_window;
+  const count = (value: number | null) => (value === null ? "–" : grouped(String(value)));
   const fit = status.replicas.filter((replica) => replica.skipped === null);
   const [freshest] = [...fit].sort((a, b) => (a.behind_s ?? Infinity) - (b.behind_s ?? Infinity) || (a.age_ms ?? Infinity) - (b.age_ms ?? Infinity));
   get("fresh-title").textContent = t(past ? "freshNow" : "fresh");
@@ -113,18 +123,17 @@ function drawFresh(): void {
     ["newest", t("newest"), newest === null ? "–" : time(newest)],
     ["age", t("age"), newest === null ? "–" : `${Math.max(0, (status.at - newest - 1000) / 1000).toFixed(1)} s`],
     ["lag", t("lag"), freshest ? lag(freshest) : "–"],
-    ["open", t("open"), grouped(String(status.windows_open))],
-    ["late", t("late"), grouped(String(status.late))],
-    ["quarantined", t("quarantined"), grouped(String(status.quarantined))],
+    ["open", t("open"), count(status.windows_open)],
+    ["late", t("late"), count(status.late)],
+    ["quarantined", t("quarantined"), count(status.quarantined)],
   ]);
 }
 
 function drawStatus(): void {
   const connection = get("connection");
-  const lost = lostSince !== null;
-  connection.dataset.state = lost ? "lost" : past ? "replay" : connected ? "live" : "connecting";
+  connection.dataset.state = lost ? lost.how : past ? "replay" : connected ? "live" : "connecting";
   connection.textContent = lost
-    ? `${t("lost")} ${t("since")} ${time(lostSince as number)}`
+    ? `${t(lost.how)} ${t("since")} ${time(lost.since)}`
     : past
       ? `${t("replaying")} ${time(past.at + view.second * 1000)}${view.view === "operations" ? ` · ${t("operationsNow")}` : ""}`
       : t(connected ? "connected" : "connecting");
@@ -156,7 +165,10 @@ function apply(): void {
   for (const element of all("[data-t]")) element.textContent = t(element.dataset.t as Word);
   for (const element of all("[data-label]")) element.ariaLabel = t(element.dataset.label as Word);
   for (const button of all("[data-view]")) button.ariaPressed = String(button.dataset.view === view.view);
-  for (const button of all("[data-scope]")) button.ariaPressed = String(button.dataset.scope === view.scope);
+  for (const button of all("[data-scope]")) {
+    button.ariaPressed = String(button.dataset.scope === scope());
+    button.hidden = button.dataset.scope === "run" && view.at !== null;
+  }
   get("screen").hidden = view.view !== "screen";
   get("operations").hidden = view.view !== "operations";
   const replaying = view.at !== null;
@@ -228,7 +240,7 @@ get("play").addEventListener("click", () => {
 addEventListener("keydown", (event) => event.key === "Escape" && view.province !== null && choose(null));
 get("csv").addEventListener("click", () => {
   if (view.view === "operations") save("windlass-operations.csv", csv(operationsRows(live.operations, live.status, live.policy)));
-  else save(`windlass-screen-${view.scope}.csv`, csv(screenRows(shown(), view.scope, live.status)));
+  else save(`windlass-screen-${scope()}.csv`, csv(screenRows(shown(), scope(), live.status)));
 });
 addEventListener("popstate", () => ((view = read(location.search)), (pointed = view.province), void travel()));
 // One step of the replay a second; the live page's own clock otherwise.
@@ -249,8 +261,9 @@ void import("./charts").then((charts) => {
   draw();
 });
 connect(live, (event) => {
-  if (event === "lost") lostSince ??= Date.now();
-  else (connected = true), (lostSince = null);
+  if (event === "lost") lost = { how: event, since: lost?.since ?? Date.now() };
+  else if (event === "silent") lost = { how: event, since: lost?.since ?? Date.now() - SILENT_MS };
+  else (connected = true), (lost = null);
   // What is beside a replay is of now, as it says.
   if (past === null && event !== "status") draw();
   else if (view.view === "operations") draw();

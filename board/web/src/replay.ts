@@ -53,5 +53,5 @@ export function shownAt(past: Past, position: number): Shown {
   windows.sort((a, b) => a.start - b.start);
   const sums = [...minute].map(([province, rows]) => add(province, rows));
   const second = past.rows.get(now) ?? [];
-  return { total: add("", sums), scopes: { second, minute: sums, run: sums }, secondStart: now, windows };
+  return { total: add("", sums), scopes: { second, minute: sums }, secondStart: now, windows };
 }

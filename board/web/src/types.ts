@@ -118,10 +118,11 @@ export interface Trouble {
 export interface Status {
   at: number;
   newest_window: number | null;
-  counted: number;
-  late: number;
-  quarantined: number;
-  windows_open: number;
+  /** This and the three below: null until a replica has answered. */
+  counted: number | null;
+  late: number | null;
+  quarantined: number | null;
+  windows_open: number | null;
   replicas: Replica[];
   has_dispatcher: boolean;
   operations: Operations | null;
@@ -138,7 +139,8 @@ export type Scope = "second" | "minute" | "run";
 /** What the screen draws, live or of the past. */
 export interface Shown {
   total: Sales;
-  scopes: Record<Scope, Sales[]>;
+  /** Of the whole run where it is known: a replay has its minute only. */
+  scopes: Partial<Record<Scope, Sales[]>>;
   secondStart: number | null;
   windows: Window[];
 }

@@ -101,6 +101,7 @@ const WORDS = {
   connecting: ["connecting…", "连接中…"],
   connected: ["live", "实时"],
   lost: ["connection lost", "连接中断"],
+  silent: ["no news", "无新消息"],
   replaying: ["replay", "回放"],
   since: ["since", "自"],
   corrected: ["late orders corrected", "迟到订单修正"],

@@ -1,13 +1,13 @@
 // The page in a real browser against the real program.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
-import { PROGRAM, PROVINCES, SHOTS, board, cents, commits, download, end, freePort, launch, open, placingDispatcher, scaler, seed, shownTotal, sleep, store, sum, totals, until, windlass } from "./harness.mjs";
+import { PROGRAM, PROVINCES, SHOTS, board, cents, commits, download, end, freePort, grouped, launch, open, placingDispatcher, scaler, seed, seenTotal, shownTotal, sleep, store, sum, totals, until, windlass } from "./harness.mjs";
 import { LOAD, commitClock, dispatch, publish, servers } from "./servers.mjs";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -156,6 +156,59 @@ test("every commit comes to the screen, and a restart heals by itself", async (t
   assert.deepEqual(wrong, []);
 });
 
+test("a board that is frozen is said to bring no news, and heals with no gap", async (t) => {
+  const path = store("all");
+  const server = await board(path);
+  t.after(() => server.stop("SIGKILL"));
+  const { page, context, wrong } = await open(browser, server.url, { quiet: true });
+  await until("the first total", async () => (await shownTotal(page)) !== null);
+  const connection = page.locator("#connection");
+  await until("live", async () => (await connection.textContent()) === "live");
+  const frozen = Date.now();
+  server.child.kill("SIGSTOP");
+  await until("the silence is said", async () => (await connection.getAttribute("data-state")) === "silent", 8_000);
+  console.log(`# a frozen board was said to bring no news after ${Date.now() - frozen} ms`);
+  const [, since] = /^no news since (\d\d:\d\d:\d\d)$/.exec(await connection.textContent());
+  const off = Date.parse(`${new Date(frozen).toISOString().slice(0, 11)}${since}Z`) - frozen;
+  assert.ok(off > -3_000 && off < 2_000, `since ${since}, frozen at ${new Date(frozen).toISOString()}`);
+  await page.locator("#lang").click();
+  assert.equal(await connection.textContent(), `无新消息 自 ${since}`);
+  await page.locator("#lang").click();
+  const missed = commits(path, 3);
+  await missed.ended;
+  server.child.kill("SIGCONT");
+  await until("healed", async () => (await shownTotal(page)) === missed.done.at(-1)[1] && (await connection.textContent()) === "live", 8_000);
+  assert.equal(await page.locator("#seconds").getAttribute("aria-label"), `${(await page.locator("#seconds-title").textContent())}: ${120 + 3}`, "no gap and no double in the chart");
+  await context.close();
+  assert.deepEqual(wrong, []);
+});
+
+test("orders a second are those of the last second, and none once the stream has ended", async (t) => {
+  const rate = (page) => page.locator("[data-fact=rate]").textContent();
+  const fresh = store("all");
+  const live = await board(fresh);
+  t.after(() => live.stop());
+  const going = await open(browser, live.url);
+  const rows = JSON.parse(windlass("query", "gmv", "--store", `sqlite:${fresh}`, "--last", "1h", "--format", "json")).rows;
+  const last = rows.filter((row) => row.window_start === rows.at(-1).window_start && row.state !== "open");
+  await until("the rate", async () => Number((await rate(going.page)).replaceAll(",", "")) === last.reduce((all, row) => all + row.orders, 0));
+
+  const path = store("all", 60);
+  const server = await board(path);
+  t.after(() => server.stop());
+  const { page, context, wrong } = await open(browser, server.url);
+  await until("the total", async () => (await shownTotal(page)) !== null);
+  assert.equal(await rate(page), "0", "nothing has come for a minute");
+  // Old, but coming: a backlog that is worked off.
+  await commits(path, 1).ended;
+  await until("its rate", async () => (await rate(page)) === String(3 * PROVINCES.length));
+  await until("none again", async () => (await rate(page)) === "0", 14_000);
+  await until("none here", async () => (await rate(going.page)) === "0", 3_000);
+  await going.context.close();
+  await context.close();
+  assert.deepEqual([...wrong, ...going.wrong], []);
+});
+
 test("a second, a minute and the whole run are what the query says, in both languages", async (t) => {
   const path = store("all");
   const server = await board(path);
@@ -178,6 +231,9 @@ test("a second, a minute and the whole run are what the query says, in both lang
     assert.deepEqual(shown.map(([province, gmv]) => [province, cents(gmv)]).sort(), truth, scope);
     assert.deepEqual(shown.map(([, gmv]) => gmv), shown.map(([, gmv]) => gmv).sort((a, b) => Number(cents(b) - cents(a))), "the first has sold most");
   }
+  const whole = sum(totals(path)).toString();
+  const seen = grouped(`${whole.slice(0, -2)}.${whole.slice(-2)}`);
+  await until("the digits", async () => (await seenTotal(page)) === seen);
   const one = totals(path).find((row) => row.province === "Neimenggu");
   await page.locator("#ranking li[data-province=Neimenggu] button").hover();
   const bare = (text) => text.replaceAll(",", "");
@@ -191,6 +247,10 @@ test("a second, a minute and the whole run are what the query says, in both lang
   await page.locator("#lang").click();
   assert.match(await page.locator("#hover").textContent(), /^新疆 · /);
   assert.equal(await page.locator("#ranking li[data-province=Neimenggu] .name").textContent(), "内蒙古");
+  assert.equal(await seenTotal(page), seen);
+  await commits(path, 1).ended;
+  await until("the next total", async () => cents(await shownTotal(page)) === sum(totals(path)));
+  await until("its digits", async () => (await seenTotal(page)) === grouped(await shownTotal(page)));
   assert.ok(page.url().includes("lang=zh"));
   await context.close();
   assert.deepEqual(wrong, []);
@@ -217,8 +277,11 @@ test("a link to a minute of the past replays it", async (t) => {
   const server = await board(path);
   t.after(() => server.stop());
   const at = Math.floor((Date.now() - 70_000) / 60_000) * 60_000;
-  const { page, context, wrong } = await open(browser, server.url, { query: { at: new Date(at).toISOString(), scope: "minute" } });
+  const { page, context, wrong } = await open(browser, server.url, { query: { at: new Date(at).toISOString() } });
   await until("the replay", async () => (await page.locator("#connection").getAttribute("data-state")) === "replay");
+  // It knows its minute, not the whole run up to then.
+  const spans = () => page.locator("[data-scope]:visible").evaluateAll((buttons) => buttons.map((button) => [button.textContent, button.ariaPressed]));
+  assert.deepEqual(await spans(), [["Second", "false"], ["Minute", "true"]]);
   await page.locator("#position").fill("59");
   const answer = await (await fetch(`${server.url}/api/v1/gmv?from=${at}&to=${at + 60_000}&step=second`)).json();
   await until("the whole minute", async () => cents(await shownTotal(page)) === sum(answer.rows));
@@ -226,8 +289,9 @@ test("a link to a minute of the past replays it", async (t) => {
   const minute = await (await fetch(`${server.url}/api/v1/gmv?from=${at}&to=${at + 60_000}&step=minute`)).json();
   const row = (it) => [it.province, it.orders, it.gmv, it.mean, it.min_amount, it.max_amount].join(",");
   assert.deepEqual(rows.map(row).sort(), minute.rows.map(row).sort(), "added up as the database does");
-  assert.ok(page.url().includes("scope=minute") && page.url().includes("at="));
+  assert.ok(page.url().includes("at="));
   await page.locator("#to-live").click();
+  assert.deepEqual(await spans(), [["Second", "false"], ["Minute", "false"], ["All", "true"]]);
   await until("live again", async () => cents(await shownTotal(page)) === sum(totals(path)));
   assert.ok(!page.url().includes("at="));
   await context.close();
@@ -335,29 +399,57 @@ test("the CSV of each view holds all that it shows", async (t) => {
   assert.deepEqual(wrong, []);
 });
 
-test("before a replica has answered, no total is shown", async (t) => {
+test("before a replica has answered, no figure is shown", async (t) => {
   const server = await board(null, { replica: "mysql://nobody@127.0.0.1:1/none" });
   t.after(() => server.stop());
   const { page, context } = await open(browser, server.url, { quiet: true });
   await page.locator("#troubles > *").first().waitFor();
   assert.equal(await shownTotal(page), null);
-  assert.equal(await page.locator("[data-fact=orders]").textContent(), "–");
+  await page.locator("[data-fact=late]").waitFor();
+  const facts = await page.locator("#facts dd, #fresh dd").evaluateAll((all) => all.map((dd) => [dd.dataset.fact, dd.textContent]));
+  assert.deepEqual(facts, ["rate", "orders", "mean", "min", "max", "newest", "age", "lag", "open", "late", "quarantined"].map((fact) => [fact, "–"]));
+  const { counted, late, quarantined, windows_open } = await (await fetch(`${server.url}/api/v1/status`)).json();
+  assert.deepEqual([counted, late, quarantined, windows_open], [null, null, null, null]);
   assert.equal((await fetch(`${server.url}/api/v1/totals`)).status, 503);
   await context.close();
 });
 
 test("everything can be reached by keyboard", async (t) => {
-  const server = await board(store("one"));
+  const path = store("one");
+  scaler(path);
+  const server = await board(path, { args: ["--dispatcher", await placingDispatcher(t)] });
   t.after(() => server.stop());
-  const { page, context } = await open(browser, server.url);
-  await page.locator("#ranking li").first().waitFor();
-  const reached = new Set();
-  for (let i = 0; i < 30; i++) {
-    await page.keyboard.press("Tab");
-    reached.add(await page.evaluate(() => document.activeElement.id || document.activeElement.dataset.view || document.activeElement.dataset.scope || document.activeElement.className));
-  }
-  for (const stop of ["screen", "operations", "second", "run", "at", "csv", "lang", "theme", "pick"]) assert.ok(reached.has(stop), `${stop} of ${[...reached]}`);
-  await context.close();
+  const name = () => (document.activeElement.id || document.activeElement.dataset.view || document.activeElement.dataset.scope || document.activeElement.className).replace(/ .*/, "");
+  const walk = async (query, ready, stops) => {
+    const { page, context, wrong } = await open(browser, server.url, { query });
+    await page.locator(ready).first().waitFor({ timeout: 20_000 });
+    const reached = new Set();
+    for (let i = 0; i < 40; i++) {
+      await page.keyboard.press("Tab");
+      reached.add(await page.evaluate(name));
+      const ring = await page.evaluate(() => document.activeElement === document.body || getComputedStyle(document.activeElement).outlineStyle !== "none");
+      assert.ok(ring, `${await page.evaluate(name)} does not show that it has the focus`);
+    }
+    for (const stop of stops) assert.ok(reached.has(stop), `${stop} of ${[...reached]}`);
+    return { page, done: async () => (await context.close(), assert.deepEqual(wrong, [])) };
+  };
+  const header = ["screen", "operations", "at", "csv", "lang", "theme"];
+  const screen = await walk({}, "#ranking li", [...header, "second", "minute", "run", "ranking", "pick"]);
+  await screen.done();
+  const operations = await walk({ view: "operations" }, ".cell.here", [...header, "scroll", "jobs", "cell"]);
+  await operations.done();
+
+  const at = new Date(Math.floor((Date.now() - 70_000) / 60_000) * 60_000).toISOString();
+  const replay = await walk({ at, second: "20", paused: "1" }, "[data-state=replay]", [...header, "second", "minute", "pick", "to-live", "play", "position"]);
+  const { page } = replay;
+  const on = async (id, key) => (await page.locator(id).focus(), await page.keyboard.press(key));
+  await on("#position", "ArrowRight");
+  assert.equal(await page.locator("#position").inputValue(), "21");
+  await on("#play", "Space");
+  await until("it plays", async () => Number(await page.locator("#position").inputValue()) > 21);
+  await on("#to-live", "Enter");
+  await until("live again", async () => (await page.locator("#connection").getAttribute("data-state")) === "live");
+  await replay.done();
 });
 
 test("a dispatcher that is gone is said, with since when", async (t) => {
@@ -404,6 +496,44 @@ test("a replica that lags is skipped and said, with since when, and comes back",
   await page.locator("[data-view=operations]").click();
   site.onReplica("START SLAVE");
   await until("it is read again", async () => (await rows.count()) === 2 && (await said.count()) === 0, 20_000);
+  await context.close();
+  assert.deepEqual(wrong, []);
+});
+
+test("while a replica hangs the status is told once a second, and says so", async (t) => {
+  const site = servers(t);
+  if (!site) return;
+  const common = await dispatch(site);
+  const server = await board(null, { replica: site.replica, args: common });
+  t.after(() => server.stop());
+  const { page, context, wrong } = await open(browser, server.url);
+  await until("a total", async () => (await shownTotal(page)) !== null, 20_000);
+  const service = (what) => execFileSync(join(import.meta.dirname, "../../../tests/services"), [what, "mariadb-replica"], { stdio: "ignore" });
+  t.after(() => service("thaw"));
+  service("freeze");
+  const frozen = Date.now();
+  const ask = async () => {
+    const asked = Date.now();
+    const status = await (await fetch(`${server.url}/api/v1/status`)).json();
+    return { ...status, took: Date.now() - asked, age: Date.now() - status.at };
+  };
+  const causes = (status) => status.troubles.map((it) => it.cause).filter((cause) => cause !== "stale").sort();
+  let said = null;
+  let worst = { took: 0, age: 0 };
+  // For as long as one statement may take.
+  while (Date.now() - frozen < 9_000) {
+    const status = await ask();
+    if (said === null && causes(status).includes("no-replica")) said = Date.now() - frozen;
+    worst = { took: Math.max(worst.took, status.took), age: Math.max(worst.age, status.age) };
+    await sleep(100);
+  }
+  console.log(`# with its only replica frozen a status took at most ${worst.took} ms and was at most ${worst.age} ms old; said after ${said} ms`);
+  assert.ok(said !== null && said < 5_000, `said after ${said} ms`);
+  assert.ok(worst.took < 1_000 && worst.age < 3_000, JSON.stringify(worst));
+  assert.equal(await page.locator("#connection").getAttribute("data-state"), "live", "the board lives");
+  await page.locator("#troubles li", { hasText: "no answer from" }).waitFor();
+  service("thaw");
+  await until("well again", async () => causes(await ask()).length === 0, 20_000);
   await context.close();
   assert.deepEqual(wrong, []);
 });
@@ -498,7 +628,7 @@ function misfits() {
   for (const element of document.querySelectorAll("h1, h2, button, dt, dd, .name, .gmv, #hover, #correction, #odometer, .digits, td, th")) {
     if (element.closest("[hidden]") || element.offsetParent === null) continue;
     const clips = element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 0 && getComputedStyle(element).display !== "inline";
-    if (clips && !element.matches(".name")) found.push(`clipped: ${element.tagName}.${element.className} ${element.textContent.slice(0, 40)}`);
+    if (clips) found.push(`clipped: ${element.tagName}.${element.className} ${element.textContent.slice(0, 40)}`);
   }
   for (const section of document.querySelectorAll("main:not([hidden]) section:not([hidden])")) {
     const box = section.getBoundingClientRect();

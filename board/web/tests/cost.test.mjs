@@ -110,15 +110,27 @@ test("beside the pipeline at 20,000 orders a second no viewer of 500 is two seco
   await sleep(1000);
   const early = new Set(seen.first.keys());
   assert.equal(await published, 0);
+  await clock.stop();
+  const newest = Math.max(...clock.first.keys());
+  await until("the last commit", async () => (await (await fetch(`${server.url}/api/v1/totals`)).json()).commits >= newest, 5_000);
   await sleep(500);
   close();
-  await clock.stop();
   // A frame is of the newest commit; those that it overtook came with it.
-  const behind = [...seen.last].flatMap(([commit, at]) => (clock.first.has(commit) ? [at - clock.first.get(commit)] : []));
+  const frames = [...seen.last.keys()].sort((a, b) => a - b);
+  const behind = [];
+  let unseen = 0;
+  for (const [commit, at] of clock.first) {
+    if (commit < Math.min(...frames.filter((frame) => !early.has(frame)))) continue;
+    const frame = frames.find((frame) => frame >= commit);
+    // What changed nothing that is shown has no frame, and after the last one none that it came with.
+    if (frame === undefined) unseen++;
+    else behind.push(seen.last.get(frame) - at);
+  }
+  assert.ok(unseen <= 2, `${unseen} commits after the last frame`);
   behind.sort((a, b) => a - b);
   const p99 = behind[Math.floor(behind.length * 0.99)];
-  console.log(`# ${rate} orders/s for ${seconds} s, 500 viewers: the last one had a commit after p50 ${behind[behind.length >> 1]} ms, p99 ${p99} ms, at most ${behind.at(-1)} ms of ${behind.length} frames; at most ${seen.worst} ms behind the first`);
-  assert.ok(behind.length > seconds / 2, `${behind.length} frames`);
+  console.log(`# ${rate} orders/s for ${seconds} s, 500 viewers: the last one had a commit after p50 ${behind[behind.length >> 1]} ms, p99 ${p99} ms, at most ${behind.at(-1)} ms of ${behind.length} commits, which came in ${frames.length} frames; at most ${seen.worst} ms behind the first`);
+  assert.ok(behind.length > seconds / 2, `${behind.length} commits`);
   const missed = [...seen.viewers].filter(([commit, viewers]) => !early.has(commit) && viewers !== 500);
   assert.deepEqual(missed, [], "every frame came to every viewer");
   const limit = Number(process.env.WINDLASS_TEST_BOARD_BEHIND_MS ?? 2_000);
@@ -177,6 +189,7 @@ async function quick(url, first, seconds) {
   const cases = [
     ["for reference, three bytes", () => "/healthz", "ok", 1_000, SLOW_MS],
     ["the last five minutes by second", () => gmv(end - 300_000, "second"), "Zhejiang", 1_000, GOAL_MS],
+    ["the last five minutes of a province by second", () => `${gmv(end - 300_000, "second")}&province=Zhejiang`, "Zhejiang", 1_000, GOAL_MS],
     ["the last five minutes by minute", () => gmv(end - 300_000, "minute"), "Zhejiang", 1_000, GOAL_MS],
     ["five minutes of the past by second", (i) => gmv(past(i), "second"), "Zhejiang", 200, SLOW_MS],
     ["five minutes of the past by minute", (i) => gmv(past(i), "minute"), "Zhejiang", 200, SLOW_MS],
@@ -270,7 +283,9 @@ test("five minutes out of a million rows of MariaDB are quick to read, and nothi
 });
 
 test("the last minutes from memory equal what the store gives", async (t) => {
-  const path = store("all");
+  // The newest window 80 s into an hour, so that the hour is short enough to be kept.
+  const into = Math.floor(Date.now() / 1000 - 80) % 3600;
+  const path = store("all", into);
   const server = await board(path);
   t.after(() => server.stop());
   let newest = null;
@@ -278,14 +293,18 @@ test("the last minutes from memory equal what the store gives", async (t) => {
     newest = (await (await fetch(`${server.url}/api/v1/status`)).json()).newest_window;
     await sleep(50);
   }
-  for (const step of ["second", "minute"]) {
-    const ask = async (from) => {
-      const answer = await fetch(`${server.url}/api/v1/gmv?from=${from}&to=${newest + 1000}&step=${step}`);
-      return (await answer.json()).rows;
-    };
-    const kept = await ask(newest - 300_000);
-    assert.ok(kept.length >= 34 * (step === "second" ? 120 : 2), `${kept.length} rows`);
-    // From further back than is kept: the database is asked.
-    assert.deepEqual(await ask(newest - 3_600_000), kept);
+  const hour = newest - (newest % 3_600_000);
+  for (const province of [null, "Zhejiang"]) {
+    for (const [step, since, steps] of [["second", newest - 300_000, 120], ["minute", newest - 300_000, 2], ["hour", hour, 1]]) {
+      const ask = async (from) => {
+        const query = new URLSearchParams({ from, to: newest + 1000, step, ...(province && { province }) });
+        return (await (await fetch(`${server.url}/api/v1/gmv?${query}`)).json()).rows;
+      };
+      const kept = await ask(since);
+      assert.ok(kept.length >= steps * (province ? 1 : PROVINCES.length), `${kept.length} rows by ${step}`);
+      // From further back than is kept: the database is asked.
+      const read = (await ask(hour - 3_600_000)).filter((row) => Date.parse(`${row.start.replace(" ", "T")}Z`) >= since);
+      assert.deepEqual(kept, read, `by ${step}, ${province}`);
+    }
   }
 });

@@ -36,11 +36,11 @@ export const windlass = (...args) => execFileSync(PROGRAM, args, { encoding: "ut
 export const seed = (path, ...args) => execFileSync("python3", [join(here, "seed.py"), path, ...args.map(String)], { encoding: "utf8" });
 export const totals = (path) => JSON.parse(windlass("query", "totals", "--store", `sqlite:${path}`, "--format", "json")).rows;
 
-/** A migrated SQLite store, filled with a case of seed.py. */
-export function store(what) {
+/** A migrated SQLite store, filled with a case of seed.py, some seconds ago. */
+export function store(what, ago = 0) {
   const path = join(mkdtempSync(join(tmpdir(), "windlass-board-")), "results.sqlite");
   windlass("migrate", "--store", `sqlite:${path}`);
-  if (what) seed(path, what);
+  if (what) seed(path, what, ago);
   return path;
 }
 
@@ -159,5 +159,34 @@ export async function download(page) {
   const [names, ...rows] = text.trim().split("\r\n").map((line) => [...line.matchAll(/("(?:[^"]|"")*"|[^,]*)(?:,|$)/g)].map(([, cell]) => cell.replace(/^"(.*)"$/s, "$1").replaceAll('""', '"')));
   return rows.map((row) => Object.fromEntries(names.slice(0, -1).map((name, at) => [name, row[at]])));
 }
+
+/** Decimal text with its digits in threes, as people read it. */
+export const grouped = (decimal) => {
+  const [whole, cents] = decimal.split(".");
+  return `${Number(whole) < 1e15 ? new Intl.NumberFormat("en").format(Number(whole)) : whole.replace(/(?<=\d)(?=(\d{3})+$)/g, ",")}.${cents}`;
+};
+
+/** The total as it is seen: of each strip of digits the one that lies in its cell. */
+export const seenTotal = (page) =>
+  page.locator("#odometer .digits").evaluate((digits) =>
+    [...digits.children]
+      .map((cell) => {
+        const strip = cell.querySelector(".strip");
+        if (!strip) return cell.textContent;
+        const box = cell.getBoundingClientRect();
+        const [text, range] = [strip.firstChild, document.createRange()];
+        return [...text.data]
+          .filter((char, at) => {
+            if (char === "\n") return false;
+            range.setStart(text, at);
+            range.setEnd(text, at + 1);
+            const { top, bottom, width } = range.getBoundingClientRect();
+            const middle = (top + bottom) / 2;
+            return width > 0 && middle > box.top && middle < box.bottom;
+          })
+          .join("");
+      })
+      .join(""),
+  );
 
 export const shownTotal = (page) => page.locator("#odometer").getAttribute("data-value");

@@ -1,6 +1,6 @@
 """Writes rows into an SQLite store as the dispatcher would, for cases that no run makes.
 
-seed.py FILE CASE        none | one | all | huge | hostile
+seed.py FILE CASE [AGO]  none | one | all | huge | hostile, the newest window AGO seconds ago
 seed.py FILE commits N   N commits of a new window each, a line of `unix-ms total` after each
 seed.py FILE bulk N      N rows of 34 provinces, by second
 seed.py FILE revise      a late order in the last window: +0.01
@@ -51,6 +51,8 @@ def progress(watermark):
 
 
 now = int(time.time()) * 1000
+if case in ("one", "all", "huge", "hostile") and len(sys.argv) > 3:
+    now -= int(sys.argv[3]) * 1000
 start = now - 120_000
 db.execute("BEGIN IMMEDIATE")
 if case in ("one", "all", "huge", "hostile"):

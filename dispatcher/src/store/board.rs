@@ -12,6 +12,8 @@ mod scaler;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use windlass_functions::stream::Stream;
 
@@ -21,7 +23,7 @@ use super::row::Row;
 use super::sql::{Dialect, stream_key, time};
 use super::{Store, StoreError, tables};
 
-use lane::Lane;
+use lane::{Lane, PATIENCE};
 
 pub use lane::{ReplicaState, Skipped};
 pub use replication::Replication;
@@ -172,7 +174,8 @@ impl BoardReader {
     }
 
     /// Windows of the last `history`, but at least all that are not final, totals and progress, from
-    /// the next replica that is not skipped. With `since`, windows from there on are enough.
+    /// the next replica that is not skipped. With `since`, windows from there on are enough. One that
+    /// takes long is read from beside the one after it: it may have died since it was asked how far it is.
     ///
     /// # Errors
     /// The last replica's, if none answers.
@@ -182,13 +185,26 @@ impl BoardReader {
         since: Option<i64>,
     ) -> Result<Snapshot, StoreError> {
         let mut last = no_replica();
-        for lane in self.in_turn() {
-            match self.snapshot_of(lane, history, since).await {
-                Ok(snapshot) => return Ok(snapshot),
-                Err(error) => last = lane.failed(error),
+        let mut lanes = self.in_turn();
+        let mut reads = FuturesUnordered::new();
+        loop {
+            let next = lanes.next();
+            reads.extend(
+                next.map(
+                    |lane| async move { (lane, self.snapshot_of(lane, history, since).await) },
+                ),
+            );
+            let read = match next {
+                Some(_) => tokio::time::timeout(PATIENCE, reads.next()).await,
+                None => Ok(reads.next().await),
+            };
+            match read {
+                Ok(Some((_, Ok(snapshot)))) => return Ok(snapshot),
+                Ok(Some((lane, Err(error)))) => last = lane.failed(error),
+                Ok(None) => return Err(last),
+                Err(_) => {}
             }
         }
-        Err(last)
     }
 
     /// Steps of `[from, to)` in order of start and province, at most `limit` of them, and the server

@@ -17,6 +17,7 @@ databases! {
         a_range_of_seconds_is_a_range_of_the_primary_key,
         a_scaler_is_read_without_making_its_tables,
         a_replica_that_keeps_silent_is_not_waited_for,
+        a_replica_that_keeps_silent_is_skipped_before_its_silence_ends,
         a_read_that_takes_too_long_is_refused_and_no_replica_is_blamed,
     ],
     servers: [
@@ -205,6 +206,36 @@ async fn a_replica_that_keeps_silent_is_not_waited_for(backend: &Backend) {
     assert_eq!(well.skipped, None);
     let why = silent.skipped.as_ref().unwrap().to_string();
     assert!(why.starts_with("no answer from"), "{why}");
+}
+
+async fn a_replica_that_keeps_silent_is_skipped_before_its_silence_ends(backend: &Backend) {
+    fill(backend).await;
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mute = format!("mysql://a@{}/windlass", mute.local_addr().unwrap());
+    // As if it had died since it was asked how far it is. To connect may take five seconds.
+    let board = reader(&[&mute, &backend.url]);
+    let begun = tokio::time::Instant::now();
+    let snapshot = board.snapshot(ALL, None).await.unwrap();
+    assert_eq!(snapshot.totals.len(), 2);
+    assert!(begun.elapsed() < Duration::from_secs(4));
+
+    let board = reader(&[&mute]);
+    let probe = board.probe();
+    let said = async {
+        loop {
+            if let Some(why) = board.replicas()[0].skipped.clone() {
+                break why.to_string();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        why = said => assert!(why.starts_with("no answer from"), "{why}"),
+        _ = probe => panic!("the probe ended before its silence was said"),
+    }
+    let refused = board.snapshot(ALL, None).await.unwrap_err().to_string();
+    assert!(refused.contains("no replica is fit"), "{refused}");
 }
 
 async fn a_read_that_takes_too_long_is_refused_and_no_replica_is_blamed(backend: &Backend) {

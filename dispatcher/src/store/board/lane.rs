@@ -13,8 +13,9 @@ use crate::store::{Store, StoreError};
 
 /// Connections kept open to a replica between uses.
 const KEPT: usize = 4;
-/// How much longer than the quickest a replica may take to say how far it is.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How much longer than the quickest a replica may take to say how far it is, and how long any may take
+/// before it is skipped for it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// For how long one that takes longer is not asked again.
 const REST: Duration = Duration::from_secs(10);
 
@@ -136,7 +137,8 @@ impl Lane {
         *lock(&self.rests_until) = None;
     }
 
-    /// Waits for an answer of it, but once another has `answered` not for long: then it rests.
+    /// Waits for an answer of it, but once another has `answered` not for long: then it rests. While it
+    /// keeps silent it is skipped, whoever waits for it.
     pub(super) async fn unless_late<T>(
         &self,
         mut answered: watch::Receiver<()>,
@@ -149,9 +151,15 @@ impl Lane {
             }
             tokio::time::sleep(PATIENCE).await;
         };
+        let silent = async {
+            tokio::time::sleep(PATIENCE).await;
+            self.keeps_silent();
+            std::future::pending::<std::convert::Infallible>().await
+        };
         tokio::select! {
             biased;
             answer = ask => answer,
+            never = silent => match never {},
             () = late => {
                 *lock(&self.rests_until) = Some(Instant::now() + REST);
                 self.replicates(Replication::Unknown);
@@ -163,6 +171,17 @@ impl Lane {
                 )))
             }
         }
+    }
+
+    fn keeps_silent(&self) {
+        let why = format!(
+            "no answer from {} for {} s: is the server running, and does the network lead to it?",
+            self.store.name(),
+            PATIENCE.as_secs()
+        );
+        lock(&self.state)
+            .skipped
+            .get_or_insert(Skipped::Failed(why));
     }
 
     pub(super) async fn open(&self) -> Result<Conn, StoreError> {
