@@ -83,12 +83,14 @@ function drawScreen(): void {
   if (!past && known) get("total").dataset.commits = String(live.frame.commits);
   get("total-title").textContent = t(past ? "totalReplay" : "total");
   const fact = (value: string | number) => (known ? grouped(String(value)) : "–");
+  // Of no orders there is no mean.
+  const ofSome = (value: string) => (now.total.orders > 0 ? fact(value) : "–");
   terms(get("facts"), [
     ["rate", t("ordersPerSecond"), fact(rate())],
     ["orders", t("orders"), fact(now.total.orders)],
-    ["mean", t("mean"), fact(now.total.mean)],
-    ["min", t("min"), fact(now.total.min_amount)],
-    ["max", t("max"), fact(now.total.max_amount)],
+    ["mean", t("mean"), ofSome(now.total.mean)],
+    ["min", t("min"), ofSome(now.total.min_amount)],
+    ["max", t("max"), ofSome(now.total.max_amount)],
   ]);
   const rows = sales(now);
   map?.draw(rows, view.province, view.language);

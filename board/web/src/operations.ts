@@ -3,7 +3,7 @@ import { ColdStarts, recent } from "./cold";
 import { ScalerPanel } from "./scaler";
 import { complaint, trouble } from "./troubles";
 import type { Operations, Policy, Replica, Status } from "./types";
-import { type Word, say } from "./words";
+import { type Word, say, tell } from "./words";
 
 type Figure = Exclude<keyof Operations, "at">;
 type Value = (now: Operations, before: Operations | undefined) => number | null;
@@ -57,7 +57,7 @@ export class OperationsView {
     const placement = status?.placement ?? null;
     const jobs = (placement?.jobs.length ?? 0) > 0;
     this.part("#no-dispatcher").hidden = some;
-    this.part("#no-dispatcher").textContent = say(status?.has_dispatcher ? "dispatcherSilent" : "noDispatcher", language);
+    tell(this.part("#no-dispatcher"), say(status?.has_dispatcher ? "dispatcherSilent" : "noDispatcher", language));
     this.root.classList.toggle("alone", !some);
     this.root.classList.toggle("no-scaler", !status?.scaler?.running);
     this.root.classList.toggle("no-jobs", !jobs);

@@ -1,6 +1,6 @@
 import { grouped } from "./money";
 import type { Choice, Policy, Scaler } from "./types";
-import { type Word, locale, say } from "./words";
+import { type Word, locale, say, tell } from "./words";
 
 const make = (tag: string, name: string, text = "") => Object.assign(document.createElement(tag), { className: name, textContent: text });
 const signed = (q: number) => q.toFixed(3).replace("-", "−");
@@ -34,7 +34,7 @@ export class ScalerPanel {
     this.part("some").hidden = !running;
     if (!scaler || !running) {
       const seen = scaler ? ` ${t("scalerSeen")} ${new Date(scaler.at).toLocaleString(locale(language))}.` : "";
-      this.part("none").textContent = `${t("noScaler")}${seen} ${t("startScaler")}`;
+      tell(this.part("none"), `${t("noScaler")}${seen} ${t("startScaler")}`);
       return;
     }
     // The table belongs to one agent; another mode has none.

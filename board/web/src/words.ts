@@ -134,6 +134,12 @@ export const locale = (language: string): string => (language === "zh" ? "zh-CN"
 /** How shortened numbers are written: British ones would read 1.2m. */
 export const units = (language: string): string => (language === "zh" ? "zh-CN" : "en");
 
+/** Sets text in which no flag of a command is broken at its hyphens. */
+export function tell(element: HTMLElement, text: string): void {
+  const parts = text.split(/(--[a-z-]+)/);
+  element.replaceChildren(...parts.map((part, at) => (at % 2 ? Object.assign(document.createElement("span"), { className: "flag", textContent: part }) : part)));
+}
+
 export function say(word: Word, language: string): string {
   return WORDS[word][language === "zh" ? 1 : 0];
 }

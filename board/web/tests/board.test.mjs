@@ -653,6 +653,8 @@ for (const [name, what] of [["empty", null], ["one", "one"], ["all", "all"], ["h
     for (const [sized, size] of Object.entries(SIZES)) {
       const { page, context, wrong } = await open(browser, server.url, { size });
       if (what) await page.locator("#ranking li").first().waitFor();
+      else await until("the total", async () => (await shownTotal(page)) === "0.00");
+      if (!what) assert.deepEqual(await page.locator("#facts dd").allTextContents(), ["0", "0", "–", "–", "–"], "of no orders there is no mean");
       if (dispatcher) await until("operations", async () => (await (await fetch(`${server.url}/api/v1/status`)).json()).operations !== null);
       await sleep(1200);
       const shoot = async (view, theme) => {
