@@ -6,7 +6,7 @@ use std::time::Duration;
 use windlass_datagen::publish::Speed;
 use windlass_datagen::workload::Options;
 
-use crate::harness::{Site, eventually, root};
+use crate::harness::{Extras, Site, eventually, root};
 
 const WITHIN: Duration = Duration::from_secs(120);
 
@@ -16,6 +16,11 @@ fn steadily() -> Options {
         ..Options::default()
     }
 }
+
+/// Workers of whom most have a batch at any time, for longer than a kubelet leaves to a pod that is deleted by
+/// force: 2 s.
+const BUSY: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: windlass-workers}\nspec: {replicas: 8, \
+                    template: {spec: {containers: [{name: worker, env: [{name: WINDLASS_PACE, value: 4s+0s}]}]}}}\n";
 
 /// Stops and starts programs of the cluster.
 fn component(does: &str, name: &str) {
@@ -28,13 +33,28 @@ fn component(does: &str, name: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_workers_lose_nothing() {
-    let Some(site) = Site::new("workers-killed").await else {
+    let extras = Extras {
+        // Without Jobs: what fails is a warm worker's.
+        dispatch: "placement = \"pool\"\n",
+        patches: &[BUSY],
+        ..Extras::default()
+    };
+    let Some(site) = Site::beside("workers-killed", &extras).await else {
         return;
     };
     let load = site.load(steadily(), Speed::Times(1.0));
-    site.progresses(WITHIN).await;
+    let counted = async |what: &str| site.status().await["invocations"][what].as_u64();
     for _ in 0..3 {
+        eventually(WITHIN, "workers are busy", async || {
+            counted("busy").await >= Some(3)
+        })
+        .await;
+        let before = counted("failed").await;
         site.kill("worker");
+        eventually(WITHIN, "their attempts have failed", async || {
+            counted("failed").await > before
+        })
+        .await;
         site.rolled_out("windlass-workers");
         site.progresses(WITHIN).await;
     }

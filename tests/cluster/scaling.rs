@@ -8,6 +8,7 @@ use windlass_datagen::workload::Options;
 use crate::harness::{Extras, Site, eventually};
 
 const WITHIN: Duration = Duration::from_secs(120);
+/// Up and down.
 const TIMES: u32 = 50;
 /// Four batches come at once, each second: all workers are busy then, and one can do it all.
 const SLOW: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: windlass-workers}\nspec: {template: {spec: \
@@ -30,7 +31,7 @@ async fn scaling_fifty_times_under_load_reissues_nothing() {
     };
     let load = site.load(options, Speed::Times(1.0));
     site.progresses(WITHIN).await;
-    for time in 0..TIMES {
+    for time in 0..2 * TIMES {
         let size = if time % 2 == 0 { 4 } else { 1 };
         let replicas = format!("--replicas={size}");
         site.kubectl(&["scale", "deployment/windlass-workers", &replicas]);
