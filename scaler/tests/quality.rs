@@ -100,6 +100,24 @@ fn the_published_agent_scores_what_was_published_of_it() {
     assert!((all.late_percent - 4.76).abs() <= 0.3, "{all:?}");
 }
 
+#[test]
+fn keda_every_five_seconds_scores_what_was_published_of_it() {
+    let cases = Cases::new(&Pattern::SCORED, 5_000..5_012, Scenario::None.setting());
+    let keda = Contender::Formula(Named::KedaQueueFiveSeconds).player(0, 0);
+    let scored = line(&keda, &cases);
+    for (ours, published, within) in [
+        (scored.j, 1.289, 0.0005),
+        (scored.cost, 1.19, 0.005),
+        (scored.late_percent, 1.09, 0.005),
+        (scored.actions, 135.0, 0.5),
+    ] {
+        assert!(
+            (ours - published).abs() <= within,
+            "{published}: {scored:?}"
+        );
+    }
+}
+
 /// What is benchmarked is what runs: the controller in charge, and beside it a bare agent that is told the same.
 #[test]
 fn the_controller_decides_as_its_agent_wherever_none_of_its_own_guards_acts() {
