@@ -13,7 +13,7 @@ use crate::invocations::{
     AttemptId, Gone, Handout, Invocations, Limits, Load, Next, Taken, Worker,
 };
 use crate::metrics::{Kind, Metrics};
-use crate::placement::{Order, Refusal, Report, Settings};
+use crate::placement::{Order, Report, Settings};
 use crate::roster::Done;
 use crate::roster::parking::{Lot, Parking};
 use crate::shard::{Answer, Work};
@@ -462,7 +462,7 @@ fn heard(report: Report) -> Report {
     if report == Report::Created {
         fail::fail_point!("job.created", |_| {
             let lost = "the answer to a create was lost".to_owned();
-            Report::Refused(Refusal::Unreachable, lost)
+            Report::Refused(crate::placement::Refusal::Unreachable, lost)
         });
     }
     report
