@@ -112,7 +112,8 @@ test("beside the pipeline at 20,000 orders a second no viewer of 500 is two seco
   assert.equal(await published, 0);
   await clock.stop();
   const newest = Math.max(...clock.first.keys());
-  await until("the last commit", async () => (await (await fetch(`${server.url}/api/v1/totals`)).json()).commits >= newest, 5_000);
+  let told = 0;
+  await until("the last commit", async () => (told = (await (await fetch(`${server.url}/api/v1/totals`)).json()).commits) >= newest, 5_000);
   await sleep(500);
   close();
   // A frame is of the newest commit; those that it overtook came with it.
@@ -131,7 +132,8 @@ test("beside the pipeline at 20,000 orders a second no viewer of 500 is two seco
   const p99 = behind[Math.floor(behind.length * 0.99)];
   console.log(`# ${rate} orders/s for ${seconds} s, 500 viewers: the last one had a commit after p50 ${behind[behind.length >> 1]} ms, p99 ${p99} ms, at most ${behind.at(-1)} ms of ${behind.length} commits, which came in ${frames.length} frames; at most ${seen.worst} ms behind the first`);
   assert.ok(behind.length > seconds / 2, `${behind.length} commits`);
-  const missed = [...seen.viewers].filter(([commit, viewers]) => !early.has(commit) && viewers !== 500);
+  // Windows close after the last order, too: a frame of one may be on its way when the streams end.
+  const missed = [...seen.viewers].filter(([commit, viewers]) => !early.has(commit) && commit <= told && viewers !== 500);
   assert.deepEqual(missed, [], "every frame came to every viewer");
   const limit = Number(process.env.WINDLASS_TEST_BOARD_BEHIND_MS ?? 2_000);
   assert.ok(behind.at(-1) <= limit, `${behind.at(-1)} ms behind, limit ${limit} ms`);
