@@ -112,10 +112,15 @@ test("beside the pipeline at 20,000 orders a second no viewer of 500 is two seco
   assert.equal(await published, 0);
   await clock.stop();
   const newest = Math.max(...clock.first.keys());
-  let told = 0;
-  await until("the last commit", async () => (told = (await (await fetch(`${server.url}/api/v1/totals`)).json()).commits) >= newest, 5_000);
+  await until("the last commit", async () => (await (await fetch(`${server.url}/api/v1/totals`)).json()).commits >= newest, 5_000);
   await sleep(500);
-  close();
+  // Windows close after the last order, too, and a frame of one may be on its way: the streams end in the very turn
+  // in which every viewer has every frame.
+  const missed = () => [...seen.viewers].filter(([commit, viewers]) => !early.has(commit) && viewers !== 500);
+  await until("every frame came to every viewer", () => missed().length === 0 && (close(), true), 5_000).catch((error) => {
+    close();
+    throw new Error(`${error.message}: ${JSON.stringify(missed())}`);
+  });
   // A frame is of the newest commit; those that it overtook came with it.
   const frames = [...seen.last.keys()].sort((a, b) => a - b);
   const behind = [];
@@ -132,9 +137,6 @@ test("beside the pipeline at 20,000 orders a second no viewer of 500 is two seco
   const p99 = behind[Math.floor(behind.length * 0.99)];
   console.log(`# ${rate} orders/s for ${seconds} s, 500 viewers: the last one had a commit after p50 ${behind[behind.length >> 1]} ms, p99 ${p99} ms, at most ${behind.at(-1)} ms of ${behind.length} commits, which came in ${frames.length} frames; at most ${seen.worst} ms behind the first`);
   assert.ok(behind.length > seconds / 2, `${behind.length} commits`);
-  // Windows close after the last order, too: a frame of one may be on its way when the streams end.
-  const missed = [...seen.viewers].filter(([commit, viewers]) => !early.has(commit) && commit <= told && viewers !== 500);
-  assert.deepEqual(missed, [], "every frame came to every viewer");
   const limit = Number(process.env.WINDLASS_TEST_BOARD_BEHIND_MS ?? 2_000);
   assert.ok(behind.at(-1) <= limit, `${behind.at(-1)} ms behind, limit ${limit} ms`);
 });
@@ -165,8 +167,7 @@ const ROWS = Number(process.env.WINDLASS_TEST_BOARD_ROWS ?? 1_000_000);
 // A bound for what a database does, in an unoptimised build on a busy machine.
 const SLOW_MS = 1_000;
 // The goal of the API's last five minutes for those who measure. Else it is an unoptimised build beside other
-// tests: twice that, and for every answer five times the p99 of the reference, which is how long a processor has
-// to be waited for.
+// tests: twice that and five times the p99 of the reference, which is how long a processor has to be waited for.
 const MEASURING = Boolean(process.env.WINDLASS_TEST_BOARD_ROWS);
 const GOAL_MS = MEASURING ? 20 : 40;
 const WAITS = MEASURING ? 0 : 5;
@@ -211,7 +212,7 @@ async function quick(url, first, seconds) {
     }
     took.sort((a, b) => a - b);
     const p99 = took[Math.floor(took.length * 0.99)];
-    const limit = bound + WAITS * reference;
+    const limit = bound + (bound === GOAL_MS ? WAITS * reference : 0);
     reference ||= p99;
     const figures = `${what}, of ${seconds * PROVINCES.length} rows: p50 ${took[took.length >> 1].toFixed(1)} ms, p99 ${p99.toFixed(1)} ms of ${times}`;
     console.log(`# ${figures}; limit ${limit.toFixed(0)} ms`);
