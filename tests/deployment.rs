@@ -21,6 +21,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, patch, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use windlass_dispatcher::store::{DecisionRow, Journal, Store};
@@ -313,6 +314,34 @@ async fn scaler(directory: &Path, server: SocketAddr) -> (Child, Store) {
     (child, store)
 }
 
+/// A scaler of four pods, and what it speaks to.
+struct Stage {
+    directory: TempDir,
+    scene: Shared,
+    server: SocketAddr,
+    store: Store,
+    scaler: Child,
+}
+
+impl Stage {
+    /// Begins with this tuning.
+    async fn of(tuning: Value) -> Self {
+        windlass_functions::trust::use_ring();
+        let directory = tempfile::tempdir().unwrap();
+        let scene = four();
+        let server = play(Arc::clone(&scene)).await;
+        lock(&scene).write(Some(tuning));
+        let (scaler, store) = scaler(directory.path(), server).await;
+        Self {
+            directory,
+            scene,
+            server,
+            store,
+            scaler,
+        }
+    }
+}
+
 /// Runs a command on the store and the cluster of that scaler.
 async fn windlass(directory: &Path, arguments: &[&str]) -> Output {
     let path = |name: &str| directory.join(name);
@@ -372,12 +401,13 @@ async fn until(scene: &Shared, what: &str, is: impl Fn(&Scene) -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_that_is_about_to_shrink_is_left_alone_when_the_backlog_grows() {
-    windlass_functions::trust::use_ring();
-    let directory = tempfile::tempdir().unwrap();
-    let scene = four();
-    let server = play(Arc::clone(&scene)).await;
-    lock(&scene).write(Some(of_size(2)));
-    let (mut scaler, store) = scaler(directory.path(), server).await;
+    let Stage {
+        directory: _directory,
+        scene,
+        store,
+        mut scaler,
+        ..
+    } = Stage::of(of_size(2)).await;
     until(&scene, "two are to stay at work", |s| s.kept.contains(&2)).await;
     {
         // The other two have nothing to do, as the API server knows: this is the moment. But work piles up.
@@ -413,12 +443,13 @@ async fn a_deployment_that_is_about_to_shrink_is_left_alone_when_the_backlog_gro
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_config_map_that_is_deleted_emptied_or_edited_a_hundred_times_in_a_second_is_followed() {
-    windlass_functions::trust::use_ring();
-    let directory = tempfile::tempdir().unwrap();
-    let scene = four();
-    let server = play(Arc::clone(&scene)).await;
-    lock(&scene).write(Some(of_size(4)));
-    let (_scaler, store) = scaler(directory.path(), server).await;
+    let Stage {
+        directory: _directory,
+        scene,
+        store,
+        scaler: _scaler,
+        ..
+    } = Stage::of(of_size(4)).await;
     let mut journal = store.journal(&Stream::default());
     until(&scene, "it holds its Lease", |s| s.lease.is_some()).await;
     decided(&mut journal, false, |_| true).await;
@@ -479,12 +510,13 @@ async fn a_config_map_that_is_deleted_emptied_or_edited_a_hundred_times_in_a_sec
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_kept_a_second_from_being_measured_is_named() {
-    windlass_functions::trust::use_ring();
-    let directory = tempfile::tempdir().unwrap();
-    let scene = four();
-    let server = play(Arc::clone(&scene)).await;
-    lock(&scene).write(Some(json!({ "max-size": "4", "gap-caution": "0s" })));
-    let (_scaler, store) = scaler(directory.path(), server).await;
+    let Stage {
+        directory,
+        scene,
+        store,
+        scaler: _scaler,
+        ..
+    } = Stage::of(json!({ "max-size": "4", "gap-caution": "0s" })).await;
     let mut journal = store.journal(&Stream::default());
     let mut chosen = decided(&mut journal, true, |_| true).await;
     for (who, said) in [
@@ -515,12 +547,13 @@ async fn who_kept_a_second_from_being_measured_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn setting_a_key_of_the_config_map_waits_until_it_is_in_force() {
-    windlass_functions::trust::use_ring();
-    let directory = tempfile::tempdir().unwrap();
-    let scene = four();
-    let server = play(Arc::clone(&scene)).await;
-    lock(&scene).write(Some(of_size(4)));
-    let (_scaler, store) = scaler(directory.path(), server).await;
+    let Stage {
+        directory,
+        scene,
+        store,
+        scaler: _scaler,
+        ..
+    } = Stage::of(of_size(4)).await;
     decided(&mut store.journal(&Stream::default()), false, |_| true).await;
     let set = async |pair: &str| {
         let arguments = ["scaler", "set", pair, "--config-map", "tuning"];
@@ -549,12 +582,13 @@ fn holder(scene: &Scene) -> Option<u32> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_scalers_one_acts_and_the_other_takes_over_when_it_is_killed() {
-    windlass_functions::trust::use_ring();
-    let directory = tempfile::tempdir().unwrap();
-    let scene = four();
-    let server = play(Arc::clone(&scene)).await;
-    lock(&scene).write(Some(of_size(4)));
-    let (one, store) = scaler(directory.path(), server).await;
+    let Stage {
+        directory,
+        scene,
+        server,
+        store,
+        scaler: one,
+    } = Stage::of(of_size(4)).await;
     let (other, _) = scaler(directory.path(), server).await;
     let mut pair = [one, other];
     let mut journal = store.journal(&Stream::default());
