@@ -44,7 +44,14 @@ struct Drain {
     orders: u64,
     prefetch: u16,
     backlog: bool,
+    /// What its median is to be at least: the ratio, and M orders/s.
+    goal: (f64, f64),
 }
+
+/// What a dispatcher that drains may hold beyond what it held idle, bytes.
+const MEMORY: u64 = 256 << 20;
+/// Window latency at 20,000 orders/s, p50 and p99, ms.
+const LATENCY: [f64; 2] = [10.0, 50.0];
 
 const DRAINS: [Drain; 3] = [
     Drain {
@@ -54,6 +61,7 @@ const DRAINS: [Drain; 3] = [
         orders: 400_000,
         prefetch: 20_000,
         backlog: false,
+        goal: (0.8, 0.0),
     },
     Drain {
         name: "backlog",
@@ -62,6 +70,7 @@ const DRAINS: [Drain; 3] = [
         orders: 400_000,
         prefetch: 20_000,
         backlog: true,
+        goal: (0.8, 0.0),
     },
     Drain {
         name: "arrow",
@@ -70,6 +79,7 @@ const DRAINS: [Drain; 3] = [
         orders: 40_000_000,
         prefetch: 2_000,
         backlog: false,
+        goal: (0.5, 5.0),
     },
 ];
 
@@ -81,17 +91,22 @@ fn main() {
         let mut names = names.peekable();
         names.peek().is_none() || names.any(|argument| argument == name)
     };
+    let mut missed = Vec::new();
     for drain in &DRAINS {
         if wanted(drain.name) {
-            runtime.block_on(measure(drain));
+            runtime.block_on(measure(drain, &mut missed));
         }
     }
     if wanted("latency") {
-        runtime.block_on(latency());
+        runtime.block_on(latency(&mut missed));
+    }
+    if !missed.is_empty() {
+        eprintln!("goals that were missed:\n{}", missed.join("\n"));
+        std::process::exit(1);
     }
 }
 
-async fn measure(drain: &Drain) {
+async fn measure(drain: &Drain, missed: &mut Vec<String>) {
     let options = Options {
         rate: 200_000.0,
         start_ms: harness::unix_ms() - 600_000,
@@ -109,6 +124,7 @@ async fn measure(drain: &Drain) {
     let prefetch = u16::try_from(prefetch).expect("a prefetch is at most 65535");
     let mut ratios = Vec::new();
     let mut rates = Vec::new();
+    let mut most = 0;
     for round in 1..=rounds {
         // A stream of its own: the same orders on the last round's windows would be late.
         let Some(site) = Site::new("bench").await else {
@@ -149,6 +165,7 @@ async fn measure(drain: &Drain) {
         };
         ratios.push(full / bare);
         rates.push(full / 1e6);
+        most = most.max(peak.saturating_sub(idle));
         println!(
             "{}: bare {:.3} M orders/s, windlass {:.3} M orders/s, ratio {:.2}, dispatcher memory {} MiB idle, peak {} MiB",
             drain.name,
@@ -164,6 +181,23 @@ async fn measure(drain: &Drain) {
         "{}: median of {rounds} rounds: {rate:.3} M orders/s, ratio {middle:.2} ({low:.2}–{high:.2})",
         drain.name
     );
+    let (name, (ratio, speed)) = (drain.name, drain.goal);
+    if middle < ratio {
+        missed.push(format!(
+            "{name}: expected a ratio of {ratio}, got {middle:.3}"
+        ));
+    }
+    if rate < speed {
+        missed.push(format!(
+            "{name}: expected {speed} M orders/s, got {rate:.3}"
+        ));
+    }
+    if most > MEMORY {
+        let [most, bound] = [most, MEMORY].map(|bytes| bytes >> 20);
+        missed.push(format!(
+            "{name}: expected {bound} MiB above idle at most, got {most}"
+        ));
+    }
 }
 
 /// Smallest, median, largest.
@@ -280,7 +314,7 @@ async fn windlass_drain(dispatcher: &harness::Process, orders: u64) -> f64 {
     }
 }
 
-async fn latency() {
+async fn latency(missed: &mut Vec<String>) {
     let Some(site) = Site::new("bench").await else {
         return;
     };
@@ -307,4 +341,12 @@ async fn latency() {
         "latency at 20,000 orders/s: p50 {} ms, p99 {} ms over {} windows",
         latency["p50_ms"], latency["p99_ms"], latency["samples"]
     );
+    for (name, bound) in ["p50_ms", "p99_ms"].into_iter().zip(LATENCY) {
+        let took = latency[name].as_f64().expect("a latency");
+        if took > bound {
+            missed.push(format!(
+                "latency: expected {name} {bound} at most, got {took}"
+            ));
+        }
+    }
 }

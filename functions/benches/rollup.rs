@@ -42,33 +42,51 @@ const FRAME_ROWS: usize = 8_192;
 /// Bytes of one NDJSON message.
 const CHUNK: usize = 1 << 20;
 
+/// What is to be reached at least, M orders/s.
+const ARROW: f64 = 40.0;
+const LINES: f64 = 3.0;
+/// What an order may cost at most in a window of any size, of what it costs in the largest.
+const FLAT: f64 = 1.2;
+
 fn main() -> anyhow::Result<()> {
     let orders = setting("WINDLASS_BENCH_ORDERS", 20_000_000)?;
     let rounds = setting("WINDLASS_BENCH_ROUNDS", 3)?;
     let directory = tempfile::tempdir()?;
 
     println!("{orders} orders, one core, best of {rounds}");
+    let mut missed = Vec::new();
     for (name, decimal) in [("Arrow IPC, int64", false), ("Arrow IPC, decimal128", true)] {
         let path = directory.path().join("orders.arrow");
         write_arrow(&path, orders, ORDERS_A_SECOND, decimal)?;
         let bare = best(rounds, orders, || bare_arrow(&path, decimal))?;
         let ours = best(rounds, orders, || rollup_arrow(&path))?;
-        report(name, ours, bare);
+        report(name, ours, bare, ARROW, &mut missed);
         std::fs::remove_file(&path)?;
     }
     let path = directory.path().join("orders.ndjson");
     write_ndjson(&path, orders)?;
     let bare = best(rounds, orders, || bare_ndjson(&path))?;
     let ours = best(rounds, orders, || rollup_ndjson(&path))?;
-    report("NDJSON", ours, bare);
+    report("NDJSON", ours, bare, LINES, &mut missed);
     one_a_message(rounds)?;
     codecs();
-    window_sizes(directory.path(), orders, rounds)
+    window_sizes(directory.path(), orders, rounds, &mut missed)?;
+    anyhow::ensure!(
+        missed.is_empty(),
+        "goals that were missed: {}",
+        missed.join("; ")
+    );
+    Ok(())
 }
 
 /// What an order costs as its window grows, as a ratio to the largest window. The sizes take turns,
 /// so that a machine that is slow for a while favours none.
-fn window_sizes(directory: &Path, orders: u64, rounds: u64) -> anyhow::Result<()> {
+fn window_sizes(
+    directory: &Path,
+    orders: u64,
+    rounds: u64,
+    missed: &mut Vec<String>,
+) -> anyhow::Result<()> {
     let sizes = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
     let path = |size: u64| directory.join(format!("{size}.arrow"));
     for size in sizes {
@@ -86,6 +104,12 @@ fn window_sizes(directory: &Path, orders: u64, rounds: u64) -> anyhow::Result<()
             "windows of {size:>10} orders {speed:7.2} M orders/s, cost an order {:.2} of the largest's",
             largest / speed
         );
+        if largest / speed > FLAT {
+            let cost = largest / speed;
+            missed.push(format!(
+                "windows of {size} orders: expected a cost of {FLAT} of the largest's at most, got {cost:.2}"
+            ));
+        }
     }
     Ok(())
 }
@@ -119,11 +143,14 @@ fn best(
     Ok(orders as f64 / best / 1e6)
 }
 
-fn report(name: &str, ours: f64, bare: f64) {
+fn report(name: &str, ours: f64, bare: f64, goal: f64, missed: &mut Vec<String>) {
     println!(
         "{name:22} {ours:7.2} M orders/s, bare loop {bare:7.2}, ratio {:.2}",
         ours / bare
     );
+    if ours < goal {
+        missed.push(format!("{name}: expected {goal} M orders/s, got {ours:.2}"));
+    }
 }
 
 /// The `n`-th order, always the same: key, ts, amount in minor units.
