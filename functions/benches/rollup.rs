@@ -50,7 +50,7 @@ const FLAT: f64 = 1.2;
 
 fn main() -> anyhow::Result<()> {
     let orders = setting("WINDLASS_BENCH_ORDERS", 20_000_000)?;
-    let rounds = setting("WINDLASS_BENCH_ROUNDS", 3)?;
+    let rounds = setting("WINDLASS_BENCH_ROUNDS", 5)?;
     let directory = tempfile::tempdir()?;
 
     println!("{orders} orders, one core, best of {rounds}");
