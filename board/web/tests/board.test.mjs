@@ -422,7 +422,7 @@ test("everything can be reached by keyboard", async (t) => {
   const name = () => (document.activeElement.id || document.activeElement.dataset.view || document.activeElement.dataset.scope || document.activeElement.className).replace(/ .*/, "");
   const walk = async (query, ready, stops) => {
     const { page, context, wrong } = await open(browser, server.url, { query });
-    await page.locator(ready).first().waitFor({ timeout: 20_000 });
+    for (const part of ready) await page.locator(part).first().waitFor({ timeout: 20_000 });
     const reached = new Set();
     for (let i = 0; i < 40; i++) {
       await page.keyboard.press("Tab");
@@ -434,13 +434,13 @@ test("everything can be reached by keyboard", async (t) => {
     return { page, done: async () => (await context.close(), assert.deepEqual(wrong, [])) };
   };
   const header = ["screen", "operations", "at", "csv", "lang", "theme"];
-  const screen = await walk({}, "#ranking li", [...header, "second", "minute", "run", "ranking", "pick"]);
+  const screen = await walk({}, ["#ranking li"], [...header, "second", "minute", "run", "ranking", "pick"]);
   await screen.done();
-  const operations = await walk({ view: "operations" }, ".cell.here", [...header, "scroll", "jobs", "cell"]);
+  const operations = await walk({ view: "operations" }, [".cell.here", "#jobs li"], [...header, "scroll", "jobs", "cell"]);
   await operations.done();
 
   const at = new Date(Math.floor((Date.now() - 70_000) / 60_000) * 60_000).toISOString();
-  const replay = await walk({ at, second: "20", paused: "1" }, "[data-state=replay]", [...header, "second", "minute", "pick", "to-live", "play", "position"]);
+  const replay = await walk({ at, second: "20", paused: "1" }, ["[data-state=replay]"], [...header, "second", "minute", "pick", "to-live", "play", "position"]);
   const { page } = replay;
   const on = async (id, key) => (await page.locator(id).focus(), await page.keyboard.press(key));
   await on("#position", "ArrowRight");
