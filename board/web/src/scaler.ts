@@ -1,15 +1,15 @@
 import { grouped } from "./money";
 import type { Choice, Policy, Scaler } from "./types";
-import { type Word, locale, say, tell } from "./words";
+import { type Word, axisName, locale, say, tell } from "./words";
 
 const make = (tag: string, name: string, text = "") => Object.assign(document.createElement(tag), { className: name, textContent: text });
 const signed = (q: number) => q.toFixed(3).replace("-", "−");
 
 /** A state's bins, the axes' names with them. */
-function bins(policy: Policy, state: number): string[] {
+function bins(policy: Policy, state: number, language: string): string[] {
   const found: string[] = [];
   for (const axis of [...policy.axes].reverse()) {
-    found.unshift(`${axis.name} ${axis.bins[state % axis.bins.length] ?? ""}`);
+    found.unshift(`${axisName(axis.name, language)} ${axis.bins[state % axis.bins.length] ?? ""}`);
     state = Math.floor(state / axis.bins.length);
   }
   return found;
@@ -41,7 +41,7 @@ export class ScalerPanel {
     const own = policy?.agent === scaler.mode ? policy : null;
     const choice = scaler.choice;
     const state = choice?.state ?? null;
-    const named = own && !own.problem && state !== null ? bins(own, state).join(" · ") : null;
+    const named = own && !own.problem && state !== null ? bins(own, state, language).join(" · ") : null;
     const facts: [Word, string][] = [
       ["mode", scaler.mode],
       ["sizeWanted", `${scaler.size} → ${scaler.desired ?? scaler.size}`],
@@ -67,7 +67,7 @@ export class ScalerPanel {
     this.part("detail").hidden = problem !== null;
     if (!own || problem !== null) return;
     if (this.drawn?.policy !== own || this.drawn.language !== language) {
-      this.table(own, t);
+      this.table(own, language);
       this.drawn = { policy: own, language };
     }
     this.cells.forEach((cell, at) => {
@@ -97,12 +97,13 @@ export class ScalerPanel {
   }
 
   /** A panel a bin of the last axes; rows are the first axis, columns the second. */
-  private table(policy: Policy, t: (word: Word) => string): void {
+  private table(policy: Policy, language: string): void {
     const [first, second] = policy.axes.length > 1 ? policy.axes : [{ name: "", bins: [""] }, policy.axes[0]];
     const rows = first?.bins ?? [""];
     const columns = second?.bins ?? [""];
     const count = policy.states.length / (rows.length * columns.length);
-    this.part("axes").textContent = first?.name ? `${first.name} ↓ ${second?.name} →` : `${second?.name} →`;
+    const [down, across] = [first, second].map((axis) => axisName(axis?.name ?? "", language));
+    this.part("axes").textContent = down ? `${down} ↓ ${across} →` : `${across} →`;
     const bold = policy.actions.map((action) => action.boldness);
     const [least, most] = [Math.min(...bold), Math.max(...bold)];
     // The boldest of these actions has the full colour, the most careful one none.
@@ -110,7 +111,7 @@ export class ScalerPanel {
     this.cells = [];
     const panels = Array.from({ length: count }, (_, panel) => {
       const table = make("table", "heat");
-      table.append(make("caption", "", bins(policy, panel).slice(2).join(" · ")));
+      table.append(make("caption", "", bins(policy, panel, language).slice(2).join(" · ")));
       const head = make("tr", "");
       head.append(make("td", ""), ...columns.map((bin) => Object.assign(make("th", "", bin), { scope: "col" })));
       table.append(head);
@@ -119,7 +120,7 @@ export class ScalerPanel {
         line.append(Object.assign(make("th", "", bin), { scope: "row" }));
         columns.forEach((_, column) => {
           const cell = make("td", "");
-          cell.append(this.cell(policy, (row * columns.length + column) * count + panel, t));
+          cell.append(this.cell(policy, (row * columns.length + column) * count + panel, language));
           line.append(cell);
         });
         table.append(line);
@@ -129,7 +130,7 @@ export class ScalerPanel {
     this.part("table").replaceChildren(...panels);
   }
 
-  private cell(policy: Policy, index: number, t: (word: Word) => string): HTMLButtonElement {
+  private cell(policy: Policy, index: number, language: string): HTMLButtonElement {
     const state = policy.states[index];
     const action = policy.actions[state?.best ?? 0];
     const button = make("button", "cell", action?.label) as HTMLButtonElement;
@@ -138,7 +139,7 @@ export class ScalerPanel {
     button.style.setProperty("--bold", String(this.shades[state?.best ?? 0] ?? 0));
     button.classList.toggle("seldom", (state?.visits ?? 0) < policy.trusted_visits);
     const values = policy.actions.map((it, at) => `${it.label} ${signed(state?.q[at] ?? 0)}`).join(" · ");
-    const text = `${bins(policy, index).join(" · ")}: Q ${values}; ${grouped(String(state?.visits ?? 0))} ${t("visits")}`;
+    const text = `${bins(policy, index, language).join(" · ")}: Q ${values}; ${grouped(String(state?.visits ?? 0))} ${say("visits", language)}`;
     button.title = text;
     const show = () => {
       this.part("detail").textContent = text;

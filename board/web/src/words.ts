@@ -128,6 +128,9 @@ const WORDS = {
 
 export type Word = keyof typeof WORDS;
 
+/** What the scaler's states are made of, in Chinese, by the names that its tables give. */
+const AXES: Record<string, string> = { load: "负载", trend: "趋势", backlog: "积压", volatility: "波动", utilization: "利用率", demand: "需求" };
+
 /** How times are written. */
 export const locale = (language: string): string => (language === "zh" ? "zh-CN" : "en-GB");
 
@@ -143,3 +146,6 @@ export function tell(element: HTMLElement, text: string): void {
 export function say(word: Word, language: string): string {
   return WORDS[word][language === "zh" ? 1 : 0];
 }
+
+/** An axis of the scaler's table; one that only a newer page knows keeps the name it was given. */
+export const axisName = (name: string, language: string): string => (language === "zh" && AXES[name]) || name;

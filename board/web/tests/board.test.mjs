@@ -613,6 +613,10 @@ test("where no scaler runs the page says how to start one", async (t) => {
   await page.locator(".cell.here").focus();
   await page.keyboard.press("ArrowRight");
   assert.match(await page.locator("[data-part=detail]").textContent(), /^demand .*: Q κ×1\.00 −\d/);
+  await page.locator("#lang").click();
+  assert.equal(await page.locator("[data-part=axes]").textContent(), "需求 ↓ 波动 →");
+  assert.match(await page.locator("[data-fact=scalerState]").textContent(), /^需求 .* · 波动 .* · 积压 .*$/);
+  await page.locator("#lang").click();
   seed(path, "silent");
   await until("silent", async () => /^No scaler runs on this store\. The last one was alive at \d/.test(await none.textContent()));
   await context.close();
