@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use lapin::message::Delivery as Message;
-use lapin::options::{BasicAckOptions, BasicGetOptions, QueueDeclareOptions};
+use lapin::options::{BasicAckOptions, BasicGetOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, PublisherConfirm};
 
@@ -82,12 +82,9 @@ pub async fn browse(
     filter: &QuarantineFilter,
     limit: usize,
 ) -> Result<Vec<Quarantined>, BrokerError> {
-    let walk = Walk::start(&publisher.channel, topology).await?;
+    let mut walk = Walk::new(&publisher.channel, topology)?;
     let mut found = Vec::new();
-    for _ in 0..walk.waiting {
-        if found.len() >= limit {
-            break;
-        }
+    while found.len() < limit {
         let Some((_, message)) = walk.next().await? else {
             break;
         };
@@ -105,13 +102,10 @@ pub async fn replay(
     topology: &Topology,
     filter: &QuarantineFilter,
 ) -> Result<Replayed, BrokerError> {
-    let walk = Walk::start(&publisher.channel, topology).await?;
+    let mut walk = Walk::new(&publisher.channel, topology)?;
     let mut counts = Replayed::default();
     let mut in_flight: VecDeque<(u64, Outgoing, PublisherConfirm)> = VecDeque::new();
-    for _ in 0..walk.waiting {
-        let Some((tag, message)) = walk.next().await? else {
-            break;
-        };
+    while let Some((tag, message)) = walk.next().await? {
         if !filter.lets_pass(&message) {
             counts.kept += 1;
             continue;
@@ -137,12 +131,9 @@ pub async fn expire(
     topology: &Topology,
     before: i64,
 ) -> Result<u64, BrokerError> {
-    let walk = Walk::start(&publisher.channel, topology).await?;
+    let mut walk = Walk::new(&publisher.channel, topology)?;
     let mut expired = 0;
-    for _ in 0..walk.waiting {
-        let Some(message) = walk.get().await? else {
-            break;
-        };
+    while let Some(message) = walk.get().await? {
         let Some(at) = *message.properties.timestamp() else {
             continue;
         };
@@ -184,36 +175,38 @@ async fn settle(
 struct Walk<'a> {
     channel: &'a Channel,
     queue: ShortString,
-    waiting: u32,
+    /// How many are still to come; unknown before the first one.
+    left: Option<u32>,
 }
 
 impl<'a> Walk<'a> {
-    async fn start(channel: &'a Channel, topology: &Topology) -> Result<Self, BrokerError> {
-        let options = QueueDeclareOptions {
-            passive: true,
-            ..QueueDeclareOptions::default()
-        };
-        let mut walk = Self {
+    fn new(channel: &'a Channel, topology: &Topology) -> Result<Self, BrokerError> {
+        Ok(Self {
             channel,
             queue: short("queue name", &topology.quarantine())?,
-            waiting: 0,
-        };
-        let counting = channel.queue_declare(walk.queue.clone(), options, FieldTable::default());
-        let queue = within(counting).await.map_err(|fault| walk.failed(fault))?;
-        walk.waiting = queue.message_count();
-        Ok(walk)
+            left: None,
+        })
     }
 
-    async fn next(&self) -> Result<Option<(u64, Quarantined)>, BrokerError> {
+    async fn next(&mut self) -> Result<Option<(u64, Quarantined)>, BrokerError> {
         let got = self.get().await?;
         Ok(got.map(|message| (message.delivery_tag, from_wire(message))))
     }
 
-    async fn get(&self) -> Result<Option<Message>, BrokerError> {
+    async fn get(&mut self) -> Result<Option<Message>, BrokerError> {
+        if self.left == Some(0) {
+            return Ok(None);
+        }
         let getting = self
             .channel
             .basic_get(self.queue.clone(), BasicGetOptions::default());
         let got = within(getting).await.map_err(|fault| self.failed(fault))?;
+        // How many are behind the first one comes with it. A declaration would give a number before, but that is
+        // 0 if a busy queue does not tell within 250 ms (`rabbit_quorum_queue:stat/2`).
+        self.left = got.as_ref().map(|got| match self.left {
+            None => got.message_count,
+            Some(left) => left - 1,
+        });
         Ok(got.map(|got| got.delivery))
     }
 
