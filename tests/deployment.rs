@@ -454,18 +454,15 @@ async fn a_config_map_that_is_deleted_emptied_or_edited_a_hundred_times_in_a_sec
     until(&scene, "it holds its Lease", |s| s.lease.is_some()).await;
     decided(&mut journal, false, |_| true).await;
 
-    let edited = Instant::now();
-    for edit in 1..=100 {
-        let size = if edit == 100 { 7 } else { 5 + edit % 2 };
-        lock(&scene).write(Some(of_size(size)));
+    for edit in 1..100 {
+        lock(&scene).write(Some(of_size(5 + edit % 2)));
         tokio::time::sleep(Duration::from_millis(9)).await;
     }
+    let edited = Instant::now();
+    lock(&scene).write(Some(of_size(7)));
     until(&scene, "the last edit is in force", |s| s.replicas == 7).await;
     let took = edited.elapsed();
-    assert!(
-        took < 3 * SECOND,
-        "a second of edits and two more: {took:?}"
-    );
+    assert!(took < 2 * SECOND, "{took:?}");
 
     let refused = async |what: &str, data: Option<Value>, why: &str| {
         let before = lock(&scene).events.len();
@@ -494,12 +491,21 @@ async fn a_config_map_that_is_deleted_emptied_or_edited_a_hundred_times_in_a_sec
     }
     until(&scene, "and smaller again", |s| s.replicas == 7).await;
     refused("deleted", None, "emptied or deleted").await;
-    let (state, _) = journal.state().await.unwrap().unwrap();
-    assert!(
-        state
-            .refused
-            .is_some_and(|why| why.contains("emptied or deleted"))
-    );
+    // The row is written behind the Event's back.
+    let noted = async {
+        loop {
+            let (state, _) = journal.state().await.unwrap().unwrap();
+            if state
+                .refused
+                .is_some_and(|why| why.contains("emptied or deleted"))
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let noted = tokio::time::timeout(40 * SECOND, noted).await;
+    noted.expect("the refusal is noted");
 
     // Somebody deletes its Lease as well, and the tuning comes back.
     lock(&scene).lease = None;

@@ -111,19 +111,28 @@ async fn deliveries_come_in_order_with_tags_that_rise_from_one(broker: Broker) {
     }
 }
 
+/// How many messages wait; a busy broker may not know at once.
+async fn ready(consumer: &Consumer) -> u32 {
+    loop {
+        if let Some(ready) = consumer.ready_count().await.unwrap() {
+            return ready;
+        }
+    }
+}
+
 async fn a_prefetch_bounds_what_is_unacknowledged_and_an_ack_makes_room(broker: Broker) {
     publish(&broker, 0..5).await;
     let mut consumer = broker.consume(0, 2).await.unwrap();
     take(&mut consumer, 2).await;
-    assert_eq!(consumer.ready_count().await.unwrap(), Some(3));
+    assert_eq!(ready(&consumer).await, 3);
     assert!(consumer.try_next().unwrap().is_none());
     consumer.ack(1).await.unwrap();
     assert_eq!(number(&consumer.next().await.unwrap()), 2);
-    assert_eq!(consumer.ready_count().await.unwrap(), Some(2));
+    assert_eq!(ready(&consumer).await, 2);
     consumer.ack(3).await.unwrap();
     let rest = take(&mut consumer, 2).await;
     assert_eq!(rest.iter().map(number).collect::<Vec<_>>(), [3, 4]);
-    assert_eq!(consumer.ready_count().await.unwrap(), Some(0));
+    assert_eq!(ready(&consumer).await, 0);
 }
 
 async fn what_a_lost_consumer_had_not_acknowledged_comes_again_in_order(broker: Broker) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::harness::{Site, unix_ms};
-use crate::raw::{JSON, Raw, counts, order};
+use crate::raw::{JSON, NDJSON, Raw, counts, order};
 
 const WITHIN: Duration = Duration::from_secs(30);
 /// Event time alone closes windows here, not silence.
@@ -122,7 +122,7 @@ async fn a_source_gone_silent_does_not_stall_the_windows_of_the_others() {
     };
     let raw = Raw::to(&site).await;
     let _dispatcher = site
-        .owned(&["--idle-timeout", "1s", "--max-slice", "50ms"])
+        .owned(&["--idle-timeout", "5s", "--max-slice", "50ms"])
         .await;
     let start = unix_ms() / 1_000 * 1_000;
     raw.send(Some(JSON), order("silent", 0, start, "Hunan", "1.00"))
@@ -154,10 +154,10 @@ async fn windows_close_and_become_final_when_all_fall_silent() {
         .owned(&["--idle-timeout", "1s", "--allowed-lateness", "1s"])
         .await;
     let start = some_time_ago();
-    raw.send(Some(JSON), order("a", 0, start, "Hunan", "1.00"))
-        .await;
-    raw.send(Some(JSON), order("b", 0, start + 400, "Hunan", "2.00"))
-        .await;
+    // In one message, so that no silence lies between them.
+    let [a, b] = [("a", start, "1.00"), ("b", start + 400, "2.00")]
+        .map(|(source, ts, amount)| order(source, 0, ts, "Hunan", amount));
+    raw.send(Some(NDJSON), format!("{a}\n{b}")).await;
     let rows = rows_become(&site, "the window is final", first_is("state", "final")).await;
     assert_eq!([&rows[0]["orders"], &rows[0]["revision"]], [2, 0]);
     // Silence is no end: the next order opens the next window.

@@ -1,6 +1,6 @@
 //! Workers that run apart from their dispatcher, as processes of their own.
 
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -125,7 +125,13 @@ async fn a_worker_that_cannot_be_started_again_is_a_trouble_until_it_is() {
     };
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (whole, program) = (site.program.clone(), dir.path().join("windlass"));
-    std::fs::copy(&whole, &program).expect("the program is copied");
+    // By a child: a writable descriptor of this process would be every process's that another test starts now,
+    // and a program that is open for writing does not start.
+    let copy = || {
+        let copied = Command::new("cp").args([&whole, &program]).status();
+        assert!(copied.expect("cp starts").success());
+    };
+    copy();
     site.program.clone_from(&program);
     let dispatcher = site.owned(&["--workers", "1"]).await;
     eventually(WITHIN, "ready", async || dispatcher.ready().await.0).await;
@@ -146,7 +152,7 @@ async fn a_worker_that_cannot_be_started_again_is_a_trouble_until_it_is() {
     })
     .await;
 
-    std::fs::copy(&whole, &program).expect("the program is copied");
+    copy();
     eventually(WITHIN, "ready again", async || dispatcher.ready().await.0).await;
     assert_eq!(dispatcher.workers().len(), 1);
 }

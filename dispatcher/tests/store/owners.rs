@@ -8,7 +8,7 @@ use windlass_dispatcher::plan::Reached;
 use windlass_dispatcher::store::{CommitError, StoreError};
 use windlass_functions::stream::Stream;
 
-use crate::backend::{Backend, T0, databases, plan, with_row};
+use crate::backend::{Backend, LEASE, T0, databases, plan, with_row};
 
 databases! {
     every: [
@@ -46,15 +46,17 @@ async fn a_new_owner_shuts_the_old_one_out(backend: &Backend) {
 
 async fn a_lease_is_free_once_it_has_run_out(backend: &Backend) {
     let store = backend.store(1).await;
-    let short = Duration::from_millis(300);
-    let mut standby = store.writer(&Stream::default(), 0, "standby", short);
+    let mut standby = store.writer(&Stream::default(), 0, "standby", LEASE);
     assert!(
         standby.lease_free().await.unwrap(),
         "nobody has owned it yet"
     );
-    let mut owner = store.writer(&Stream::default(), 0, "owner", short);
+    let mut owner = store.writer(&Stream::default(), 0, "owner", LEASE);
     owner.raise_epoch().await.unwrap();
     assert!(!standby.lease_free().await.unwrap());
+    let short = Duration::from_millis(300);
+    let mut owner = store.writer(&Stream::default(), 0, "owner", short);
+    owner.raise_epoch().await.unwrap();
     // The database's own clock decides; asking it again is the only way to know.
     let free = async {
         while !standby.lease_free().await.unwrap() {
@@ -80,12 +82,12 @@ const NO_LEASE: Duration = Duration::ZERO;
 
 async fn a_lease_that_is_not_over_is_not_taken(backend: &Backend) {
     let store = backend.store(1).await;
-    let mut standby = store.writer(&Stream::default(), 0, "standby", crate::backend::LEASE);
+    let mut standby = store.writer(&Stream::default(), 0, "standby", LEASE);
     let mut owner = store.writer(&Stream::default(), 0, "owner", NO_LEASE);
     let at = owner.raise_epoch().await.unwrap();
     let taken = standby.raise_epoch_if_free().await.unwrap();
     assert_eq!(taken.map(|at| at.epoch), Some(at.epoch + 1));
-    let mut third = store.writer(&Stream::default(), 0, "third", crate::backend::LEASE);
+    let mut third = store.writer(&Stream::default(), 0, "third", LEASE);
     assert_eq!(third.raise_epoch_if_free().await.unwrap(), None);
     assert!(
         standby.renew_lease(at.epoch + 1).await.unwrap(),
@@ -101,7 +103,7 @@ async fn a_commit_extends_the_lease(backend: &Backend) {
     backend
         .sql("UPDATE shards SET lease_until = '2020-01-01 00:00:00.000'")
         .await;
-    let mut standby = store.writer(&Stream::default(), 0, "standby", crate::backend::LEASE);
+    let mut standby = store.writer(&Stream::default(), 0, "standby", LEASE);
     assert!(standby.lease_free().await.unwrap());
     owner.commit(&plan(0, &at)).await.unwrap();
     assert!(!standby.lease_free().await.unwrap());
@@ -136,7 +138,7 @@ async fn a_shard_without_sources_learns_how_far_the_others_are(backend: &Backend
 
 async fn a_shard_that_does_not_exist_is_refused(backend: &Backend) {
     let store = backend.store(2).await;
-    let mut writer = store.writer(&Stream::default(), 2, "test", crate::backend::LEASE);
+    let mut writer = store.writer(&Stream::default(), 2, "test", LEASE);
     let refused = writer.raise_epoch().await;
     assert!(matches!(refused, Err(StoreError::Schema(_))), "{refused:?}");
 }
@@ -157,7 +159,17 @@ async fn block_the_row(backend: &Backend) -> sqlx::mysql::MySqlConnection {
 /// Whether somebody holds the shard's row, which a commit's fence does.
 pub async fn fence_is_held(backend: &Backend) -> bool {
     let probe = "SELECT shard FROM shards WHERE shard = 0 FOR UPDATE NOWAIT";
-    crate::backend::run(&backend.url, probe).await.is_err()
+    let Err(refused) = crate::backend::run(&backend.url, probe).await else {
+        return false;
+    };
+    // ER_LOCK_NOWAIT of MySQL, ER_LOCK_WAIT_TIMEOUT of MariaDB.
+    let code = refused.as_database_error().and_then(|error| {
+        error
+            .try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
+            .map(|error| error.number())
+    });
+    assert!(matches!(code, Some(3572 | 1205)), "{refused}");
+    true
 }
 
 async fn a_frozen_owner_loses_its_lock_and_its_commit(backend: &Backend) {
@@ -195,7 +207,7 @@ async fn a_standby_that_waited_for_a_slow_commit_finds_the_lease_extended(backen
         .await;
     let blocker = block_the_row(backend).await;
     let slow = with_row(plan(0, &at), T0, "Hunan", &[1], 0);
-    let mut standby = store.writer(&Stream::default(), 0, "standby", crate::backend::LEASE);
+    let mut standby = store.writer(&Stream::default(), 0, "standby", LEASE);
     let standing_by = async {
         while !fence_is_held(backend).await {}
         assert!(
