@@ -14,6 +14,9 @@ use windlass_functions::stream::Stream;
 
 use crate::kubectl::{apply, items, json, kubectl};
 
+/// How long a Service may lead nowhere.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Where broker and database are.
 pub const SHARED: &str = "windlass";
 
@@ -272,10 +275,29 @@ impl Site {
     /// What the dispatcher's `/v1/status` says.
     pub async fn status(&self) -> Value {
         let url = format!("http://{}:7070/v1/status", self.dispatcher);
-        let request = reqwest::Client::new().get(url);
-        let answer = request.bearer_auth("test").send().await;
-        let body = answer.expect("the dispatcher answers").bytes().await;
-        serde_json::from_slice(&body.expect("a status")).expect("the status is JSON")
+        let request = reqwest::Client::new().get(url).bearer_auth("test");
+        let started = Instant::now();
+        let answer = loop {
+            let request = request.try_clone().expect("it has no body");
+            match request.send().await {
+                // A Service leads nowhere for a moment while the pod behind it changes.
+                Err(error) if error.is_connect() && started.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                answer => break answer.expect("the dispatcher answers"),
+            }
+        };
+        let body = answer.bytes().await.expect("a status");
+        serde_json::from_slice(&body).expect("the status is JSON")
+    }
+
+    /// Waits until so many workers wait for work.
+    pub async fn workers_wait(&self, idle: u64, within: Duration) {
+        let what = format!("{idle} workers wait");
+        eventually(within, &what, async || {
+            self.status().await["invocations"]["idle"] == idle
+        })
+        .await;
     }
 
     /// How many distinct tuples are settled; `None` while the store cannot be asked.

@@ -11,6 +11,7 @@ use windlass_datagen::workload::Options;
 use windlass_functions::stream::Stream;
 
 use crate::harness::{Extras, Site, eventually, unix_ms};
+use crate::kubectl::items;
 
 const WITHIN: Duration = Duration::from_secs(180);
 
@@ -52,6 +53,7 @@ async fn windows_overflow_to_jobs_while_the_pool_is_empty() {
     let Some(site) = Site::new("overflow").await else {
         return;
     };
+    site.workers_wait(2, WITHIN).await;
     let load = site.load(steadily(), Speed::Times(1.0));
     site.progresses(WITHIN).await;
     assert!(ran(&site, "pool", "warm").await > 0, "the pool did nothing");
@@ -100,27 +102,26 @@ async fn a_job_that_is_created_twice_is_there_once_and_settles_its_batch_once() 
         !twice.is_empty()
     })
     .await;
-    for job in &twice {
-        eventually(WITHIN, "it has run", async || {
-            site.kubectl(&[
-                "get",
-                "job",
-                job,
-                "--output",
-                "jsonpath={.status.succeeded}",
-            ]) == "1"
-        })
-        .await;
-        let pods = site.kubectl(&[
-            "get",
-            "pods",
-            "--selector",
-            &format!("job-name={job}"),
-            "--output",
-            "name",
-        ]);
-        assert_eq!(pods.lines().count(), 1, "{job}: {pods}");
-    }
+    // All in one look: each is removed a minute after its end.
+    eventually(WITHIN, "all of them have run", async || {
+        let all = items(&["-n", &site.namespace, "get", "jobs,pods"]);
+        twice.retain(|job| {
+            let is = |object: &&Value| {
+                object["kind"] == "Job"
+                    && object["metadata"]["name"] == job.as_str()
+                    && object["status"]["succeeded"] == 1
+            };
+            let of = |pod: &&Value| pod["metadata"]["labels"]["job-name"] == job.as_str();
+            let pods = |object: &&Value| object["kind"] == "Pod" && of(object);
+            let has_run = all.iter().any(|object| is(&object));
+            if has_run {
+                assert_eq!(all.iter().filter(pods).count(), 1, "{job}");
+            }
+            !has_run
+        });
+        twice.is_empty()
+    })
+    .await;
     site.progresses(WITHIN).await;
     let manifest = load.end().await;
     site.equals(&manifest, WITHIN).await;
@@ -208,14 +209,16 @@ async fn jobs_that_outlive_their_dispatcher_answer_in_vain_and_all_is_counted_on
         !now.is_empty() && now != before
     })
     .await;
-    site.rolled_out("windlass-dispatcher");
+    // The one they were of is gone.
     let still = running(&site);
+    site.rolled_out("windlass-dispatcher");
     let orphans = orphans.iter().filter(|orphan| still.contains(orphan));
     let orphans: Vec<&String> = orphans.collect();
     assert!(!orphans.is_empty(), "no Job outlived its dispatcher");
     site.progresses(WITHIN).await;
-    let in_vain = orphans.iter().filter(|pod| is_told_too_late(&site, pod));
-    assert!(in_vain.count() > 0, "no Job had its batch in hand");
+    let mut orphans = orphans.into_iter();
+    let in_vain = orphans.any(|pod| is_told_too_late(&site, pod));
+    assert!(in_vain, "no Job had its batch in hand");
     let manifest = load.end().await;
     site.equals(&manifest, WITHIN).await;
     eventually(WITHIN, "finished Jobs are removed", async || {
@@ -287,12 +290,9 @@ async fn forbidden_jobs_are_said_and_windows_wait_for_the_pool() {
         },
     )
     .await;
-    let before = site.settled_now().await;
     scale(&site, 1);
-    eventually(WITHIN, "the windows that waited are counted", async || {
-        site.settled_now().await > before
-    })
-    .await;
+    // The windows that waited are counted.
+    site.progresses(WITHIN).await;
     let manifest = load.end().await;
     site.equals(&manifest, WITHIN).await;
 }

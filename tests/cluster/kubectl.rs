@@ -2,8 +2,12 @@
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+/// How long an API server may be out of reach.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn run(arguments: &[&str], input: Option<&str>) -> Output {
     let mut command = Command::new("kubectl");
@@ -20,19 +24,42 @@ fn run(arguments: &[&str], input: Option<&str>) -> Output {
     child.wait_with_output().expect("kubectl ends")
 }
 
+/// The same; what only reads is tried again while a busy API server does not take it.
+fn patiently(arguments: &[&str]) -> Output {
+    let reads = arguments.iter().any(|word| matches!(*word, "get" | "logs"));
+    let started = Instant::now();
+    loop {
+        let output = run(arguments, None);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let away = [
+            "Unable to connect to the server",
+            "did you specify the right host",
+            "etcdserver:",
+        ];
+        let again = reads && !output.status.success() && away.iter().any(|why| said.contains(why));
+        if !again || started.elapsed() > PATIENCE {
+            return output;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+fn all_said(output: &Output) -> String {
+    let said = [&output.stdout[..], &output.stderr].concat();
+    String::from_utf8_lossy(&said).into_owned()
+}
+
 /// Whether the command succeeds, and what it prints.
 pub fn tried(arguments: &[&str]) -> (bool, String) {
     let output = run(arguments, None);
-    let said = [output.stdout, output.stderr].concat();
-    (
-        output.status.success(),
-        String::from_utf8_lossy(&said).into_owned(),
-    )
+    (output.status.success(), all_said(&output))
 }
 
 /// What the command prints; it must succeed.
 pub fn kubectl(arguments: &[&str]) -> String {
-    let (succeeded, said) = tried(arguments);
+    let output = patiently(arguments);
+    let said = all_said(&output);
+    let succeeded = output.status.success();
     assert!(succeeded, "kubectl {}: {said}", arguments.join(" "));
     said
 }
@@ -47,7 +74,7 @@ pub fn apply(manifests: &str) {
 /// An object, or a list of them, as JSON.
 pub fn json(arguments: &[&str]) -> Value {
     let arguments: Vec<&str> = [arguments, &["--output", "json"]].concat();
-    let output = run(&arguments, None);
+    let output = patiently(&arguments);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
