@@ -32,6 +32,23 @@ export const until = async (what, check, ms = 10_000) => {
   }
 };
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+/**
+ * Notes when this machine let nobody here run, for as long as a measurement goes on: what was measured in such
+ * a moment is the machine's, not the program's.
+ */
+export function stalls() {
+  const found = [];
+  let last = Date.now();
+  const timer = setInterval(() => {
+    const now = Date.now();
+    if (now - last > 100) found.push([last, now]);
+    last = now;
+  }, 20);
+  /** How much of the time between two moments was such, ms. */
+  const within = (from, to) => found.reduce((all, [began, ended]) => all + Math.max(0, Math.min(to, ended) - Math.max(from, began)), 0);
+  return { within, stop: () => (clearInterval(timer), found.reduce((all, [began, ended]) => all + ended - began, 0)) };
+}
+
 export const windlass = (...args) => execFileSync(PROGRAM, args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"], maxBuffer: 1 << 28 });
 export const seed = (path, ...args) => execFileSync("python3", [join(here, "seed.py"), path, ...args.map(String)], { encoding: "utf8" });
 export const totals = (path) => JSON.parse(windlass("query", "totals", "--store", `sqlite:${path}`, "--format", "json")).rows;
