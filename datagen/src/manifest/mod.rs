@@ -5,6 +5,7 @@
 //! [`compare()`] holds it against the rows, outcomes and counters of a database.
 
 mod compare;
+mod difference;
 mod money;
 mod record;
 
@@ -17,9 +18,8 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use windlass_functions::partial::Partial;
 
-pub use compare::{
-    Difference, Differences, SourceCounts, UncountedKind, UncountedTuple, WindowRow, compare,
-};
+pub use compare::{SourceCounts, UncountedKind, UncountedTuple, WindowRow, compare};
+pub use difference::{Difference, Differences};
 pub use record::Recorder;
 
 use crate::workload::Options;
