@@ -2,6 +2,7 @@
 //! `WINDLASS_TEST_AMQP` names one. (`WINDLASS_TEST_REQUIRED=1` fails where it would skip.)
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -113,11 +114,16 @@ async fn deliveries_come_in_order_with_tags_that_rise_from_one(broker: Broker) {
 
 /// How many messages wait; a busy broker may not know at once.
 async fn ready(consumer: &Consumer) -> u32 {
-    loop {
-        if let Some(ready) = consumer.ready_count().await.unwrap() {
-            return ready;
+    let told = async {
+        loop {
+            if let Some(ready) = consumer.ready_count().await.unwrap() {
+                return ready;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(30), told).await;
+    told.expect("the broker tells how many wait")
 }
 
 async fn a_prefetch_bounds_what_is_unacknowledged_and_an_ack_makes_room(broker: Broker) {

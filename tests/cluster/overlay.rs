@@ -36,6 +36,7 @@ async fn orders_are_counted_once_on_the_warm_pool() {
     site.workers_wait(2, WITHIN).await;
     let manifest = site.publish(options, Format::Json, Speed::Times(1.0)).await;
     site.equals(&manifest, WITHIN).await;
+    site.workers_wait(2, WITHIN).await;
     let status = site.status().await;
     let ran = |place: &str| status["placement"]["ran"][place].as_u64().expect("a count");
     assert!(ran("warm") > 10 * ran("overflow"), "{status}");

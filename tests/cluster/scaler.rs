@@ -1,7 +1,7 @@
 //! The scaler on a Deployment of warm workers that take their time.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use windlass_datagen::message::Format;
@@ -166,6 +166,7 @@ async fn the_pool_follows_a_tenfold_step_and_no_batch_is_lost_by_it() {
         has_decided(&site).await == Some(true)
     })
     .await;
+    let started = Instant::now();
     eventually(WITHIN, "the pool is small", async || size(&site) <= 2).await;
 
     let step = site.load(orders_a_second(225.0, "step-"), Speed::Times(1.0));
@@ -198,6 +199,7 @@ async fn the_pool_follows_a_tenfold_step_and_no_batch_is_lost_by_it() {
     assert_eq!(invocations["failed"], 0, "{invocations}");
     assert_eq!(invocations["handed_out"], invocations["answered"]);
 
+    let lasted = started.elapsed().as_secs();
     // The rows of the end are there when it has ended.
     site.kubectl(&["scale", "deployment/windlass-scaler", "--replicas=0"]);
     eventually(WITHIN, "the scaler has ended", async || {
@@ -215,8 +217,11 @@ async fn the_pool_follows_a_tenfold_step_and_no_batch_is_lost_by_it() {
         .expect(&verified);
     let (count, _) = said.split_once(" decisions are the same").expect(&verified);
     let [seconds, count] = [seconds, count].map(|text| text.parse::<u64>().expect(&verified));
-    // A choice every five seconds, none left out.
-    assert!(seconds >= 20 && count >= seconds / 5, "{verified}");
+    // Most seconds were measured, and a choice every five of them, none left out.
+    assert!(
+        seconds >= lasted / 2 && count >= seconds / 5,
+        "{verified} in {lasted} s"
+    );
     let [closed, late] = <[f64; 2]>::from(windows(&site).await);
     println!("a peak of {peak} pods; {late:.0} of {closed:.0} windows late\n{verified}");
 }

@@ -96,6 +96,11 @@ async fn the_local_pool_follows_a_tenfold_step_and_loses_no_batch_by_scaling() {
     eprintln!("{verified}{compared}");
 }
 
+/// Whether edits were in force within two seconds; the machine may have kept one of them waiting.
+fn all_but_one_in_time(took: &[Duration]) -> bool {
+    took.iter().filter(|took| **took >= 2 * SECOND).count() <= 1
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_edit_is_in_force_within_two_seconds_and_a_bad_one_is_refused_visibly() {
     let site = Site::new(
@@ -109,7 +114,6 @@ async fn an_edit_is_in_force_within_two_seconds_and_a_bad_one_is_refused_visibly
     .await;
     let tuning = site.tuning();
     let file = tuning.to_str().unwrap();
-    // Of three, since the machine may keep one waiting.
     let mut took = Vec::new();
     for size in [3, 2, 3] {
         replace(&tuning, &fixed(size));
@@ -118,7 +122,7 @@ async fn an_edit_is_in_force_within_two_seconds_and_a_bad_one_is_refused_visibly
         });
         took.push(edited.await);
     }
-    assert!(took.iter().any(|took| *took < 2 * SECOND), "{took:?}");
+    assert!(all_but_one_in_time(&took), "{took:?}");
 
     let said = site
         .says(&["scaler", "set", "static-size=4", "--config", file])
@@ -170,7 +174,7 @@ async fn an_edit_is_in_force_within_two_seconds_and_a_bad_one_is_refused_visibly
         });
         took.push(followed.await);
     }
-    assert!(took.iter().any(|took| *took < 2 * SECOND), "{took:?}");
+    assert!(all_but_one_in_time(&took), "{took:?}");
 
     std::fs::remove_file(&tuning).unwrap();
     let shown = site

@@ -132,7 +132,7 @@ impl Site {
 }
 
 /// A command on the store in `directory`.
-pub async fn windlass(directory: &Path, args: &[&str]) -> Output {
+async fn windlass(directory: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_windlass"))
         .args(["--log", "warn"])
         .args(args)
@@ -223,7 +223,7 @@ pub async fn server(
     Server::start(serving).await.unwrap()
 }
 
-pub async fn publish(broker: Broker, rate: Arc<AtomicU64>, published: Arc<AtomicU64>) {
+async fn publish(broker: Broker, rate: Arc<AtomicU64>, published: Arc<AtomicU64>) {
     let mut ticks = interval(Duration::from_millis(100));
     let mut seq = 0;
     loop {

@@ -341,11 +341,14 @@ fn setting(variable: &str) -> Option<String> {
 }
 
 /// An address for a process that is about to start. The kernel gives ports of this range to nobody who asks for
-/// any, and each is given once here, so that it is still free then.
+/// any, and this process gives each once, so that it is still free then.
 pub fn free_address() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(10_000);
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    // Others of this machine begin elsewhere.
+    let first = 10_000 + (std::process::id() % 90) as u16 * 100;
     loop {
-        let address = SocketAddr::from(([127, 0, 0, 1], NEXT.fetch_add(1, Ordering::Relaxed)));
+        let port = first + GIVEN.fetch_add(1, Ordering::Relaxed);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
         if TcpListener::bind(address).is_ok() {
             return address;
         }

@@ -189,7 +189,9 @@ async fn of_two_dispatchers_one_works_until_it_dies_and_then_the_other() {
         other.becomes("standby", Duration::ZERO).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    site.progresses_beyond(settled, Duration::ZERO).await;
+    // There was load.
+    site.progresses_beyond(settled, Duration::from_secs(5))
+        .await;
 
     let settled = site.settled_now().await.expect("the store answers");
     one.kill();

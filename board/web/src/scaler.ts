@@ -68,6 +68,7 @@ export class ScalerPanel {
     if (!own || problem !== null) return;
     if (this.drawn?.policy !== own || this.drawn.language !== language) {
       this.table(own, language);
+      delete this.part("detail").dataset.state;
       this.drawn = { policy: own, language };
     }
     this.cells.forEach((cell, at) => {

@@ -1,6 +1,7 @@
 // What every test of the board needs: the program, stores, a browser that talks to nobody else.
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync } from "node:fs";
 import { createServer as createHttp } from "node:http";
 import { createServer } from "node:net";
@@ -8,6 +9,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { Worker } from "node:worker_threads";
 import { chromium } from "playwright-core";
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -32,21 +34,32 @@ export const until = async (what, check, ms = 10_000) => {
   }
 };
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+/** Notes, in a thread that does nothing else, when a timer of 20 ms came more than 100 ms after the last one. */
+const LATE_TIMERS = `
+const { parentPort } = require("node:worker_threads");
+const found = [];
+let last = Date.now();
+setInterval(() => {
+  const now = Date.now();
+  if (now - last > 100) found.push([last, now]);
+  last = now;
+}, 20);
+parentPort.once("message", () => parentPort.postMessage(found));`;
+
 /**
- * Notes when this machine let nobody here run, for as long as a measurement goes on: what was measured in such
- * a moment is the machine's, not the program's.
+ * Watches from now on when the machine let a thread that wanted to run wait: what took long then is the machine's.
+ * The function that it gives ends that, and tells how much of the time between two moments was such, and of all, ms.
  */
 export function stalls() {
-  const found = [];
-  let last = Date.now();
-  const timer = setInterval(() => {
-    const now = Date.now();
-    if (now - last > 100) found.push([last, now]);
-    last = now;
-  }, 20);
-  /** How much of the time between two moments was such, ms. */
-  const within = (from, to) => found.reduce((all, [began, ended]) => all + Math.max(0, Math.min(to, ended) - Math.max(from, began)), 0);
-  return { within, stop: () => (clearInterval(timer), found.reduce((all, [began, ended]) => all + ended - began, 0)) };
+  const watcher = new Worker(LATE_TIMERS, { eval: true });
+  return async () => {
+    const told = once(watcher, "message");
+    watcher.postMessage(null);
+    const [found] = await told;
+    await watcher.terminate();
+    const within = (from, to) => found.reduce((all, [began, ended]) => all + Math.max(0, Math.min(to, ended) - Math.max(from, began)), 0);
+    return { within, stalled: within(-Infinity, Infinity) };
+  };
 }
 
 export const windlass = (...args) => execFileSync(PROGRAM, args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"], maxBuffer: 1 << 28 });

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::options::{
@@ -101,16 +102,22 @@ impl Fixture {
             passive: true,
             ..Default::default()
         };
-        loop {
-            let declaring =
-                self.channel
-                    .queue_declare(queue.as_str().into(), passive, FieldTable::default());
-            let count = declaring.await.unwrap().message_count();
-            // A quorum queue that does not answer at once is said to be empty.
-            if count > 0 {
-                return count.into();
+        let told = async {
+            loop {
+                let queue = queue.as_str().into();
+                let declaring = self
+                    .channel
+                    .queue_declare(queue, passive, FieldTable::default());
+                let count = declaring.await.unwrap().message_count();
+                // A quorum queue that does not answer at once is said to be empty.
+                if count > 0 {
+                    return count.into();
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
-        }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(30), told).await;
+        told.expect("the queue is not empty")
     }
 
     /// Consumes the queues until each (source, seq) of `expected` has come.

@@ -203,9 +203,9 @@ async fn a_replica_that_keeps_silent_is_not_waited_for(backend: &Backend) {
     };
     let alone = twenty_times(&reader(&[&backend.url])).await;
     let beside = twenty_times(&board).await;
-    // It is waited for once, and to connect may take five seconds.
+    // It may be waited for once, for a second; to connect would take five.
     assert!(
-        beside < 2 * alone + Duration::from_secs(4),
+        beside < alone + Duration::from_secs(4),
         "{alone:?} {beside:?}"
     );
     let [well, silent] = &board.replicas()[..] else {
@@ -302,6 +302,7 @@ async fn a_replica_says_how_far_behind_it_is_to_who_may_ask(backend: &Backend) {
             if says != Replication::Unknown {
                 return says;
             }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     let says = tokio::time::timeout(Duration::from_secs(30), answer).await;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use lapin::message::Delivery as Message;
+use lapin::message::{BasicGetMessage, Delivery as Message};
 use lapin::options::{BasicAckOptions, BasicGetOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, PublisherConfirm};
@@ -203,10 +203,8 @@ impl<'a> Walk<'a> {
         let got = within(getting).await.map_err(|fault| self.failed(fault))?;
         // How many are behind the first one comes with it. A declaration would give a number before, but that is
         // 0 if a busy queue does not tell within 250 ms (`rabbit_quorum_queue:stat/2`).
-        self.left = got.as_ref().map(|got| match self.left {
-            None => got.message_count,
-            Some(left) => left - 1,
-        });
+        let behind = |got: &BasicGetMessage| self.left.map_or(got.message_count, |left| left - 1);
+        self.left = Some(got.as_ref().map_or(0, behind));
         Ok(got.map(|got| got.delivery))
     }
 
