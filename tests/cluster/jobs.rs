@@ -90,6 +90,13 @@ async fn a_job_that_is_created_twice_is_there_once_and_settles_its_batch_once() 
     let Some(site) = Site::beside("twice", &extras).await else {
         return;
     };
+    // No Job's program runs before a node has this label: each is ordered again before it can take its batch.
+    let links = "enableServiceLinks: false";
+    let gated = format!(
+        "{links}\n  nodeSelector: {{windlass-open: {}}}",
+        site.namespace
+    );
+    edit_template(&site, links, &gated);
     let load = site.load(steadily(), Speed::Times(1.0));
     let mut twice = Vec::new();
     eventually(WITHIN, "a Job is created again", async || {
@@ -102,6 +109,9 @@ async fn a_job_that_is_created_twice_is_there_once_and_settles_its_batch_once() 
         !twice.is_empty()
     })
     .await;
+    let open = format!("windlass-open={}", site.namespace);
+    site.kubectl(&["label", "nodes", "--all", "--overwrite", &open]);
+    edit_template(&site, &gated, links);
     // All in one look: each is removed a minute after its end.
     eventually(WITHIN, "all of them have run", async || {
         let all = items(&["-n", &site.namespace, "get", "jobs,pods"]);
@@ -127,6 +137,7 @@ async fn a_job_that_is_created_twice_is_there_once_and_settles_its_batch_once() 
     site.equals(&manifest, WITHIN).await;
     let status = site.status().await;
     assert_eq!(status["invocations"]["failed"], 0, "{status}");
+    site.kubectl(&["label", "nodes", "--all", "windlass-open-"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
