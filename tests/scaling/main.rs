@@ -17,7 +17,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 use windlass::values::Workers;
 
-use site::{Site, decided_again, fails, fixed, replace, says, server, store_url};
+use site::{Site, decided_again, fails, fixed, replace, says, store_url};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -61,23 +61,7 @@ async fn the_local_pool_follows_a_tenfold_step_and_loses_no_batch_by_scaling() {
     );
 
     // The rows are written behind the loop's back: those of the end are there after a drain.
-    let Site {
-        server,
-        directory,
-        broker,
-        rate,
-        published,
-        _publisher,
-    } = site;
-    assert!(server.drain().await);
-    let site = Site {
-        server: self::server(directory.path(), &broker, Workers::Count(1), None).await,
-        directory,
-        broker,
-        rate,
-        published,
-        _publisher,
-    };
+    let site = site.restarted(Workers::Count(1), None).await;
     let verified = site.says(&["scaler", "replay", "--verify"]).await;
     let (seconds, decisions) = decided_again(&verified);
     // A choice every five seconds, none left out; what the step and its end took may fall into the same seconds.
@@ -255,24 +239,8 @@ async fn what_was_learned_survives_a_restart_and_can_be_exported_imported_and_ro
     );
     assert!(!explained.contains("κ 150"), "{explained}");
 
-    let Site {
-        server,
-        directory,
-        broker,
-        rate,
-        published,
-        _publisher,
-    } = site;
-    assert!(server.drain().await);
-    let tuning = Some(directory.path().join("tuning"));
-    let site = Site {
-        server: self::server(directory.path(), &broker, Workers::Auto, tuning).await,
-        directory,
-        broker,
-        rate,
-        published,
-        _publisher,
-    };
+    let tuning = site.tuning();
+    let site = site.restarted(Workers::Auto, Some(tuning)).await;
     let tables = site.says(&["scaler", "tables", "-o", "json"]).await;
     let tables: Vec<serde_json::Value> = serde_json::from_str(&tables).unwrap();
     let shipped = windlass_scaler::agent::presets::shipped().decisions;

@@ -24,11 +24,11 @@ use crate::SECOND;
 /// A dispatcher on a store of its own, and orders for it at a rate that can be changed.
 pub struct Site {
     pub directory: tempfile::TempDir,
-    pub broker: Broker,
+    broker: Broker,
     pub server: Server,
     pub rate: Arc<AtomicU64>,
     pub published: Arc<AtomicU64>,
-    pub _publisher: JoinHandle<()>,
+    _publisher: JoinHandle<()>,
 }
 
 impl Site {
@@ -54,6 +54,13 @@ impl Site {
             published,
             _publisher: tokio::spawn(publisher),
         }
+    }
+
+    /// Drains the dispatcher, and starts another on the same store and queue.
+    pub async fn restarted(self, workers: Workers, tuning: Option<PathBuf>) -> Self {
+        assert!(self.server.drain().await);
+        let server = server(self.directory.path(), &self.broker, workers, tuning).await;
+        Self { server, ..self }
     }
 
     pub fn tuning(&self) -> PathBuf {
@@ -183,7 +190,7 @@ pub fn store_url(directory: &Path) -> String {
     format!("sqlite:{}", directory.join("w.sqlite").display())
 }
 
-pub async fn server(
+async fn server(
     directory: &Path,
     broker: &Broker,
     workers: Workers,
